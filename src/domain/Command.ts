@@ -1,0 +1,63 @@
+/**
+ * What a node asks its driver to do, in order. A closed set: `Interpreter.ts` handles each in one place.
+ */
+import type { Entry, EntryId, LogIndex, Term } from "./Entry.ts"
+import type { RequestId } from "./Event.ts"
+import type { Message } from "./Message.ts"
+import type { NodeId } from "./NodeId.ts"
+
+/** Figure 2's persistent vote: one atomic record (rule V1). */
+export interface HardState {
+  readonly term: Term
+  readonly votedFor: NodeId | undefined
+}
+
+/**
+ * A change of what is on disk. Entries are contiguous and follow what the log holds; where they overlap it, the log is cut at the
+ * first of them. An empty write is a barrier: it is durable once every earlier write is.
+ */
+export interface Write {
+  readonly hardState: HardState | undefined
+  readonly entries: ReadonlyArray<Entry>
+}
+
+export interface Send {
+  readonly _tag: "Send"
+  readonly to: NodeId
+  readonly message: Message
+}
+
+export type Refusal =
+  /** Not the leader (any more); `leaderId` is the best guess at who is. The request had no effect. */
+  | { readonly _tag: "NotLeader"; readonly leaderId: NodeId | undefined }
+  /** The leader holds too many uncommitted bytes (rule L10). The request had no effect. */
+  | { readonly _tag: "Overloaded" }
+
+export type Command =
+  /** Make `write` durable; once it and all earlier writes are, send what waits in `then`. */
+  | { readonly _tag: "Persist"; readonly write: Write; readonly then: ReadonlyArray<Send> }
+  | Send
+  /** Hand the committed entries `from`..`to` (inclusive) to the state machine, after every earlier write is durable. */
+  | { readonly _tag: "Apply"; readonly from: LogIndex; readonly to: LogIndex }
+  /** The proposals became the entries from `first` on, one each, in order. */
+  | { readonly _tag: "Accept"; readonly requestIds: ReadonlyArray<RequestId>; readonly first: EntryId }
+  /** The reads are confirmed: answer each from the state machine, which has applied `index`. */
+  | { readonly _tag: "ServeRead"; readonly requestIds: ReadonlyArray<RequestId>; readonly index: LogIndex }
+  | { readonly _tag: "Refuse"; readonly requestIds: ReadonlyArray<RequestId>; readonly refusal: Refusal }
+  /** The role, the term or the known leader changed. */
+  | { readonly _tag: "AnnounceRole"; readonly role: string; readonly term: Term; readonly leaderId: NodeId | undefined }
+
+export const emptyWrite: Write = { hardState: undefined, entries: [] }
+
+export const isEmptyWrite = (write: Write): boolean => write.hardState === undefined && write.entries.length === 0
+
+/** One write that leaves on disk what `a`, then `b` would. Later entries replace earlier ones from their first index on. */
+export const mergeWrites = (a: Write, b: Write): Write => {
+  const hardState = b.hardState ?? a.hardState
+  const first = b.entries[0]
+  if (first === undefined) return { hardState, entries: a.entries }
+  const kept = a.entries.length > 0 && (a.entries[0]?.index ?? 0) < first.index
+    ? a.entries.slice(0, first.index - (a.entries[0]?.index ?? 0))
+    : []
+  return { hardState, entries: kept.length === 0 ? b.entries : [...kept, ...b.entries] }
+}

@@ -1,0 +1,71 @@
+/**
+ * What servers say to each other (paper Figure 2, thesis §9.6). `term` is the sender's term unless said otherwise.
+ */
+import type { Entry, EntryId, LogIndex, Term } from "./Entry.ts"
+
+export interface RequestVote {
+  readonly _tag: "RequestVote"
+  readonly term: Term
+  /** The candidate's last entry (paper: lastLogIndex, lastLogTerm). */
+  readonly last: EntryId
+}
+
+export interface RequestVoteResponse {
+  readonly _tag: "RequestVoteResponse"
+  readonly term: Term
+  readonly voteGranted: boolean
+}
+
+export interface RequestPreVote {
+  readonly _tag: "RequestPreVote"
+  /** The term the sender *would* campaign in: its own plus one. */
+  readonly term: Term
+  readonly last: EntryId
+}
+
+export interface RequestPreVoteResponse {
+  readonly _tag: "RequestPreVoteResponse"
+  /** Granted: the proposed term, echoed. Denied: the voter's own term (rule V6). */
+  readonly term: Term
+  readonly voteGranted: boolean
+}
+
+/** Without entries it is a heartbeat, and a round of heartbeats confirms reads (thesis §6.4). */
+export interface AppendEntries {
+  readonly _tag: "AppendEntries"
+  readonly term: Term
+  /** The entry before `entries` (paper: prevLogIndex, prevLogTerm). */
+  readonly prev: EntryId
+  readonly entries: ReadonlyArray<Entry>
+  readonly leaderCommit: LogIndex
+  /** The leader's latest read round when this was sent; the answer echoes it (rule R2). */
+  readonly round: number
+}
+
+/** Where a follower's log parts from `prev`: the term it holds there and the first index of that term (paper §5.3). */
+export interface Conflict {
+  /** `undefined` when the log ends before `prev`; then `index` is one past its end. */
+  readonly term: Term | undefined
+  readonly index: LogIndex
+}
+
+export type AppendEntriesResult =
+  /** The log holds the leader's entries up to `matchIndex`, durably. */
+  | { readonly _tag: "Matched"; readonly matchIndex: LogIndex }
+  /** The log does not hold `prev`; nothing was changed. */
+  | { readonly _tag: "Rejected"; readonly prevIndex: LogIndex; readonly conflict: Conflict }
+
+export interface AppendEntriesResponse {
+  readonly _tag: "AppendEntriesResponse"
+  readonly term: Term
+  readonly round: number
+  readonly result: AppendEntriesResult
+}
+
+export type Message =
+  | RequestVote
+  | RequestVoteResponse
+  | RequestPreVote
+  | RequestPreVoteResponse
+  | AppendEntries
+  | AppendEntriesResponse

@@ -1,0 +1,88 @@
+/**
+ * What a leader knows about one follower (paper Figure 2: nextIndex, matchIndex), one shape per state, after etcd's picture:
+ *
+ * ```
+ *            rejected, or the peer was lost
+ *        ┌────────────────────────────────────┐
+ *        ▼                                    │
+ *      Probe ──────── matched ───────────► Replicate
+ *   one message at a time              a window of messages
+ * ```
+ */
+import type { LogIndex } from "./Entry.ts"
+
+interface Known {
+  /** The next entry to send. Always above `matchIndex`. */
+  readonly nextIndex: LogIndex
+  /** The last entry the follower has *proved* to hold durably; it never shrinks within a leadership (rule L4). */
+  readonly matchIndex: LogIndex
+  /** When the follower was last heard, for check-quorum (rule V9). */
+  readonly lastContactMs: number
+  /** The latest read round it acknowledged (rule R2). */
+  readonly ackedRound: number
+}
+
+/** The leader does not know where the logs part: at most one message with entries is under way. */
+export interface Probe extends Known {
+  readonly _tag: "Probe"
+  readonly awaitingResponse: boolean
+}
+
+/** The logs agree: messages go out ahead of their answers. `inflight` holds, oldest first, what is unanswered. */
+export interface Replicate extends Known {
+  readonly _tag: "Replicate"
+  readonly inflight: ReadonlyArray<{ readonly lastIndex: LogIndex; readonly bytes: number }>
+  readonly inflightBytes: number
+}
+
+export type Progress = Probe | Replicate
+
+/** What a new leader assumes (paper Figure 2: initialized to last log index + 1, and 0). */
+export const initial = (lastIndex: LogIndex, nowMs: number): Progress => ({
+  _tag: "Probe",
+  nextIndex: lastIndex + 1,
+  matchIndex: 0,
+  lastContactMs: nowMs,
+  ackedRound: 0,
+  awaitingResponse: false
+})
+
+export const becomeProbe = (progress: Progress, nextIndex: LogIndex): Probe => ({
+  _tag: "Probe",
+  nextIndex: Math.max(nextIndex, progress.matchIndex + 1),
+  matchIndex: progress.matchIndex,
+  lastContactMs: progress.lastContactMs,
+  ackedRound: progress.ackedRound,
+  awaitingResponse: false
+})
+
+export const becomeReplicate = (progress: Progress): Replicate => ({
+  _tag: "Replicate",
+  nextIndex: progress.matchIndex + 1,
+  matchIndex: progress.matchIndex,
+  lastContactMs: progress.lastContactMs,
+  ackedRound: progress.ackedRound,
+  inflight: [],
+  inflightBytes: 0
+})
+
+/** The follower was heard now, and echoed `round`. */
+export const heard = (progress: Progress, round: number, nowMs: number): Progress => ({
+  ...progress,
+  lastContactMs: nowMs,
+  ackedRound: Math.max(progress.ackedRound, round)
+})
+
+/** The follower proved that it holds everything up to `matchIndex`. */
+export const advanceMatchIndex = (progress: Progress, matchIndex: LogIndex): Progress => {
+  const match = Math.max(progress.matchIndex, matchIndex)
+  if (progress._tag === "Probe") return becomeReplicate({ ...progress, matchIndex: match })
+  const inflight = progress.inflight.filter((message) => message.lastIndex > match)
+  return {
+    ...progress,
+    matchIndex: match,
+    nextIndex: Math.max(progress.nextIndex, match + 1),
+    inflight,
+    inflightBytes: inflight.reduce((sum, message) => sum + message.bytes, 0)
+  }
+}

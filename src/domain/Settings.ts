@@ -1,0 +1,81 @@
+/**
+ * The knobs of one node, with defaults. `make` refuses relations that cannot work, naming both values.
+ */
+export interface Settings {
+  /** Election timeouts are drawn from [min, max), in milliseconds (paper §5.2, §9.3). */
+  readonly electionTimeoutMsMin: number
+  readonly electionTimeoutMsMax: number
+  /** How often an idle leader speaks, in milliseconds. */
+  readonly heartbeatIntervalMs: number
+  /** Pre-vote, check-quorum and leader stickiness (thesis §9.6, §6.2, §4.2.3), together: each alone has a hole (rule V8). */
+  readonly preVote: boolean
+  readonly checkQuorum: boolean
+  readonly leaderStickiness: boolean
+  /** Most entries, and about most bytes, of one AppendEntries. A single larger entry still travels, alone. */
+  readonly appendEntriesMax: number
+  readonly appendBytesMax: number
+  /** Most unacknowledged AppendEntries per follower, by number and by bytes. */
+  readonly inflightMessagesMax: number
+  readonly inflightBytesMax: number
+  /** Most bytes of entries a leader holds uncommitted before it refuses proposals (rule L10). */
+  readonly uncommittedBytesMax: number
+}
+
+export const defaults: Settings = {
+  electionTimeoutMsMin: 150,
+  electionTimeoutMsMax: 300,
+  heartbeatIntervalMs: 50,
+  preVote: true,
+  checkQuorum: true,
+  leaderStickiness: true,
+  appendEntriesMax: 4096,
+  appendBytesMax: 1 << 20,
+  inflightMessagesMax: 256,
+  inflightBytesMax: 16 << 20,
+  uncommittedBytesMax: 64 << 20
+}
+
+const positive: ReadonlyArray<keyof Settings> = [
+  "electionTimeoutMsMin",
+  "electionTimeoutMsMax",
+  "heartbeatIntervalMs",
+  "appendEntriesMax",
+  "appendBytesMax",
+  "inflightMessagesMax",
+  "inflightBytesMax",
+  "uncommittedBytesMax"
+]
+
+/** Every reason why these settings cannot work; empty when they can. Each names the values that clash. */
+export const problems = (settings: Settings): ReadonlyArray<string> => {
+  const s = settings
+  const found = positive
+    .filter((name) => !Number.isSafeInteger(s[name]) || Number(s[name]) < 1)
+    .map((name) => `${name} must be a whole number above 0, but is ${String(s[name])}`)
+  if (s.heartbeatIntervalMs * 2 > s.electionTimeoutMsMin) {
+    found.push(
+      `heartbeatIntervalMs (${s.heartbeatIntervalMs}) must be at most half of electionTimeoutMsMin (${s.electionTimeoutMsMin}): one lost heartbeat must not start an election`
+    )
+  }
+  if (s.electionTimeoutMsMax < s.electionTimeoutMsMin * 2) {
+    found.push(
+      `electionTimeoutMsMax (${s.electionTimeoutMsMax}) must be at least twice electionTimeoutMsMin (${s.electionTimeoutMsMin}): a narrow range splits votes`
+    )
+  }
+  if (s.appendBytesMax > s.inflightBytesMax) {
+    found.push(`appendBytesMax (${s.appendBytesMax}) must not exceed inflightBytesMax (${s.inflightBytesMax})`)
+  }
+  if (s.appendBytesMax > s.uncommittedBytesMax) {
+    found.push(`appendBytesMax (${s.appendBytesMax}) must not exceed uncommittedBytesMax (${s.uncommittedBytesMax})`)
+  }
+  return found
+}
+
+/** The defaults with `overrides`, or every reason why they cannot work. Example: `make({ heartbeatIntervalMs: 30 })`. */
+export const make = (
+  overrides: Partial<Settings> = {}
+): { readonly settings: Settings } | { readonly problems: ReadonlyArray<string> } => {
+  const settings: Settings = { ...defaults, ...overrides }
+  const found = problems(settings)
+  return found.length === 0 ? { settings } : { problems: found }
+}
