@@ -51,13 +51,20 @@ export const emptyWrite: Write = { hardState: undefined, entries: [] }
 
 export const isEmptyWrite = (write: Write): boolean => write.hardState === undefined && write.entries.length === 0
 
-/** One write that leaves on disk what `a`, then `b` would. Later entries replace earlier ones from their first index on. */
-export const mergeWrites = (a: Write, b: Write): Write => {
-  const hardState = b.hardState ?? a.hardState
-  const first = b.entries[0]
-  if (first === undefined) return { hardState, entries: a.entries }
-  const kept = a.entries.length > 0 && (a.entries[0]?.index ?? 0) < first.index
-    ? a.entries.slice(0, first.index - (a.entries[0]?.index ?? 0))
-    : []
-  return { hardState, entries: kept.length === 0 ? b.entries : [...kept, ...b.entries] }
+/**
+ * One write that leaves on disk what `writes`, one after the other, would. Entries replace everything from their first index on, so that
+ * of two that overlap the later one wins.
+ */
+export const mergeWrites = (writes: ReadonlyArray<Write>): Write => {
+  const withEntries = writes.filter((write) => write.entries.length > 0)
+  const hardState = writes.findLast((write) => write.hardState !== undefined)?.hardState
+  const [only] = withEntries
+  if (only === undefined || withEntries.length === 1) return { hardState, entries: only?.entries ?? [] }
+  const entries: Array<Entry> = []
+  for (const write of withEntries) {
+    const start = write.entries[0]?.index ?? 0
+    while (entries.length > 0 && (entries[entries.length - 1]?.index ?? 0) >= start) entries.pop()
+    for (const entry of write.entries) entries.push(entry)
+  }
+  return { hardState, entries }
 }

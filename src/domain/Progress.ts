@@ -73,10 +73,13 @@ export const heard = (progress: Progress, round: number, nowMs: number): Progres
   ackedRound: Math.max(progress.ackedRound, round)
 })
 
-/** The follower proved that it holds everything up to `matchIndex`. */
+/** The follower proved that it holds everything up to `matchIndex`; a probed one has answered its probe when that reaches `nextIndex - 1`. */
 export const advanceMatchIndex = (progress: Progress, matchIndex: LogIndex): Progress => {
   const match = Math.max(progress.matchIndex, matchIndex)
-  if (progress._tag === "Probe") return becomeReplicate({ ...progress, matchIndex: match })
+  if (progress._tag === "Probe") {
+    const known = { ...progress, matchIndex: match, nextIndex: Math.max(progress.nextIndex, match + 1) }
+    return match >= progress.nextIndex - 1 ? becomeReplicate(known) : known
+  }
   const inflight = progress.inflight.filter((message) => message.lastIndex > match)
   return {
     ...progress,

@@ -1,86 +1,68 @@
 /**
- * One server of a cluster, as its user holds it.
+ * One server of a cluster, as its user holds it, and its turn loop: take everything that waits, read the clock once, fold `step` over it, hand
+ * out the commands. The persist and apply loops run beside it (`Persister.ts`, `Applier.ts`).
+ *
+ * ```ts
+ * const node = RaftNode.layer({ configuration: Configuration.ofVoters(["n1", "n2", "n3"]) })
+ * // Layer<RaftNode, StorageError | SettingsError, Storage | Transport | StateMachine>
+ * ```
  */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
-import type { Configuration } from "../domain/Configuration.ts"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import * as Configuration from "../domain/Configuration.ts"
 import type { LogIndex, Term } from "../domain/Entry.ts"
+import { type Event, type Proposal, ticked } from "../domain/Event.ts"
 import type { NodeId } from "../domain/NodeId.ts"
+import * as NodeState from "../domain/NodeState.ts"
+import type { Role } from "../domain/Role.ts"
+import * as Settings from "../domain/Settings.ts"
+import * as Step from "../domain/Step.ts"
+import * as Applier from "./Applier.ts"
+import { interpreter, type Parts, release } from "./Interpreter.ts"
+import * as Persister from "./Persister.ts"
+import { Overloaded, type ProposeError, type ReadError, SettingsError, Stopped, TooLarge } from "./RaftErrors.ts"
+import { Requests } from "./Requests.ts"
+import { StateMachine } from "./StateMachine.ts"
+import { Storage, type StorageError } from "./Storage.ts"
+import { Transport } from "./Transport.ts"
 
-/** This server does not lead. The request had no effect: send it to `leader`, or, where that is unknown, try again soon. */
-export class NotLeader extends Schema.TaggedError<NotLeader>()("NotLeader", {
-  leader: Schema.optionalKey(Schema.String),
-  outcome: Schema.tag("not-applied")
-}) {
-  override get message(): string {
-    return this.leader === undefined
-      ? "not applied: this server does not lead, and knows no leader; try again, or ask another server"
-      : `not applied: this server does not lead; ask ${this.leader}`
-  }
-}
-
-/** The server has as much work waiting as it takes. The request had no effect: try again later. */
-export class Overloaded extends Schema.TaggedError<Overloaded>()("Overloaded", {
-  outcome: Schema.tag("not-applied")
-}) {
-  override get message(): string {
-    return "not applied: too many requests are waiting on this server; try again later"
-  }
-}
-
-/** The command is larger than an entry may be. It had no effect. */
-export class TooLarge extends Schema.TaggedError<TooLarge>()("TooLarge", {
-  sizeBytes: Schema.Int,
-  limitBytes: Schema.Int,
-  outcome: Schema.tag("not-applied")
-}) {
-  override get message(): string {
-    return `not applied: the command has ${this.sizeBytes} bytes, and ${this.limitBytes} are allowed`
-  }
-}
-
-/** The command was accepted and its fate is not known: it may have been applied, may still be, or may never be. */
-export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()("OutcomeUnknown", {
-  outcome: Schema.tag("unknown")
-}) {
-  override get message(): string {
-    return "unknown: the command was accepted, but was not committed in time; it may or may not take effect: read before you try again"
-  }
-}
-
-/** No majority confirmed in time that this server still leads, so it cannot answer without the risk of a stale value. */
-export class ReadUnconfirmed extends Schema.TaggedError<ReadUnconfirmed>()("ReadUnconfirmed", {
-  outcome: Schema.tag("not-applied")
-}) {
-  override get message(): string {
-    return "not answered: no majority confirmed in time that this server leads; try again, or ask another server"
-  }
-}
-
-/** The server is stopping or has stopped, before it took the request. */
-export class Stopped extends Schema.TaggedError<Stopped>()("Stopped", {
-  outcome: Schema.tag("not-applied")
-}) {
-  override get message(): string {
-    return "not applied: this server is stopping; ask another one"
-  }
-}
-
-export type ProposeError = NotLeader | Overloaded | TooLarge | OutcomeUnknown | Stopped
-export type ReadError = NotLeader | Overloaded | ReadUnconfirmed | Stopped
+export * from "./RaftErrors.ts"
 
 export interface Status {
   readonly id: NodeId
   readonly clusterId: string
-  readonly role: "Follower" | "PreCandidate" | "Candidate" | "Leader"
+  readonly role: Role["_tag"]
   readonly term: Term
   readonly leaderId: NodeId | undefined
   readonly commitIndex: LogIndex
   readonly lastApplied: LogIndex
   readonly lastLogIndex: LogIndex
-  readonly configuration: Configuration
+  readonly snapshotIndex: LogIndex
+  readonly configuration: Configuration.Configuration
 }
+
+export interface Options {
+  /** The configuration of a cluster that starts for the first time; afterwards what is on disk counts. */
+  readonly configuration: Configuration.Configuration
+  readonly settings?: Partial<Settings.Settings>
+  /** How long a request may wait, in milliseconds (default 5,000). */
+  readonly requestTimeoutMs?: number
+  /** Most requests that wait at a time (default 100,000); further ones are refused as `Overloaded`. */
+  readonly waitingRequestsMax?: number
+  /** Largest command, in bytes (default 8 MiB); larger ones are refused as `TooLarge`. */
+  readonly commandBytesMax?: number
+}
+
+/** The core that a node runs. Tests put a checking one in its place; see `domain/Invariants.ts`. */
+export const Core = Context.Reference<typeof Step.step>("titan/Core", { defaultValue: () => Step.step })
 
 export class RaftNode extends Context.Service<RaftNode, {
   /** Replicates a command; resolves with its result once it is committed and applied here. Only the leader takes it. */
@@ -88,4 +70,201 @@ export class RaftNode extends Context.Service<RaftNode, {
   /** Answers a query linearizably (ReadIndex, thesis §6.4). Only the leader takes it. */
   readonly read: (query: Uint8Array) => Effect.Effect<Uint8Array, ReadError>
   readonly status: Effect.Effect<Status>
-}>()("titan/RaftNode") {}
+  /** Never succeeds: fails when the disk did and the node has stopped, dies when a promise was broken. */
+  readonly halted: Effect.Effect<never, StorageError>
+}>()("titan/RaftNode") {
+  static readonly layer = (
+    options: Options
+  ): Layer.Layer<RaftNode, StorageError | SettingsError, Storage | Transport | StateMachine> =>
+    Layer.effect(RaftNode, make(options))
+}
+
+/** What waits, as the core should see it: messages in the order they came, then one batch of each kind of request, then the time. */
+const gather = (events: ReadonlyArray<Event>): ReadonlyArray<Event> => {
+  if (events.length === 1) return events
+  const first: Array<Event> = []
+  const proposals: Array<Proposal> = []
+  const requestIds: Array<number> = []
+  let isDue = false
+  for (const event of events) {
+    if (event._tag === "Propose") proposals.push(...event.proposals)
+    else if (event._tag === "Read") requestIds.push(...event.requestIds)
+    else if (event._tag === "Ticked") isDue = true
+    else first.push(event)
+  }
+  if (proposals.length > 0) first.push({ _tag: "Propose", proposals })
+  if (requestIds.length > 0) first.push({ _tag: "Read", requestIds })
+  // Time comes last: after a pause, what arrived meanwhile may show that nothing is overdue.
+  if (isDue) first.push(ticked)
+  return first
+}
+
+const settingsOf = (options: Options): Effect.Effect<Settings.Settings, SettingsError> => {
+  const problem = Configuration.problem(options.configuration)
+  const made = Settings.make(options.settings)
+  const problems = [...("problems" in made ? made.problems : []), ...(problem === undefined ? [] : [problem])]
+  return "settings" in made && problems.length === 0
+    ? Effect.succeed(made.settings)
+    : Effect.fail(new SettingsError({ message: problems.join("; ") }))
+}
+
+/** Offers `Ticked` whenever the deadline has come. `arm` moves the deadline; a sleep that would end too late is cut short. */
+const makeTimer = Effect.fnUntraced(function*(now: () => number, onDue: () => void) {
+  const armed = yield* Latch.make(false)
+  let deadlineMs = Infinity
+  let sleepingUntilMs = Infinity
+  const arm = (nextMs: number): void => {
+    deadlineMs = nextMs
+    if (nextMs < sleepingUntilMs) armed.openUnsafe()
+  }
+  const run = Effect.gen(function*() {
+    while (true) {
+      armed.closeUnsafe()
+      sleepingUntilMs = deadlineMs
+      const leftMs = deadlineMs - now()
+      if (leftMs > 0) {
+        const sleep = leftMs === Infinity ? Effect.never : Effect.sleep(Math.ceil(leftMs))
+        yield* Effect.raceFirst(sleep, armed.await)
+      }
+      const lateMs = now() - deadlineMs
+      if (lateMs < 0) continue
+      // So late, the process was held up: give what arrived meanwhile the time to be heard first.
+      if (lateMs > 20) yield* Effect.sleep(1)
+      deadlineMs = Infinity
+      onDue()
+    }
+  })
+  return { arm, run }
+})
+
+const make = Effect.fnUntraced(function*(options: Options) {
+  const settings = yield* settingsOf(options)
+  const [storage, transport, stateMachine] = [yield* Storage, yield* Transport, yield* StateMachine]
+  const [clock, step] = [yield* Clock.Clock, yield* Core]
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const { clusterId, nodeId } = storage.identity
+  const recovered = yield* storage.recover(options.configuration)
+  let state = NodeState.make({
+    ...recovered,
+    id: nodeId,
+    settings,
+    random: yield* Random.nextIntBetween(0, 0xffff_ffff),
+    nowMs: now()
+  })
+
+  const inbox = yield* Queue.unbounded<Event>()
+  const offer = (event: Event) => void Queue.offerUnsafe(inbox, event)
+  const requests = new Requests({
+    timeoutMs: options.requestTimeoutMs ?? 5000,
+    waitingMax: options.waitingRequestsMax ?? 100_000
+  })
+  const applier = yield* Applier.make({
+    stateMachine,
+    requests,
+    log: () => state.log,
+    onApplied: (index) => offer({ _tag: "Applied", index })
+  })
+  const parts: Parts = { id: nodeId, transport, requests, applier, offer }
+  const persister = yield* Persister.make(storage, release(parts))
+  const interpret = interpreter(parts, persister)
+  const timer = yield* makeTimer(now, () => offer(ticked))
+  const arm = () => timer.arm(Math.min(Step.nextDeadlineMs(state), requests.nextDeadlineMs()))
+
+  const turn = Effect.fnUntraced(function*() {
+    const events = gather(yield* Queue.takeAll(inbox))
+    const nowMs = now()
+    for (const event of events) {
+      const stepped = step(state, event, nowMs)
+      state = stepped.state
+      for (const command of stepped.commands) yield* interpret(command)
+    }
+    requests.expire(nowMs)
+    arm()
+  })
+
+  const halting = yield* supervise([
+    Effect.forever(turn(), { disableYield: true }),
+    persister.run,
+    applier.run,
+    timer.run
+  ], requests)
+  yield* transport.inbound(offer)
+  arm()
+
+  return RaftNode.of({
+    ...entrance({ requests, offer, now, isStopped: halting.isStopped, bytesMax: options.commandBytesMax ?? 8 << 20 }),
+    halted: halting.halted,
+    status: Effect.sync(() => ({
+      id: nodeId,
+      clusterId,
+      role: state.role._tag,
+      term: state.term,
+      leaderId: NodeState.leaderIdOf(state),
+      commitIndex: state.commitIndex,
+      lastApplied: state.lastApplied,
+      lastLogIndex: state.log.lastIndex,
+      snapshotIndex: state.log.prev.index,
+      configuration: state.configuration
+    }))
+  })
+})
+
+/** Runs the loops until the scope closes or one of them ends: then all end, nobody is left waiting, and `halted` says why. */
+const supervise = Effect.fnUntraced(function*(
+  loops: ReadonlyArray<Effect.Effect<never, StorageError>>,
+  requests: Requests
+): Effect.fn.Return<
+  { readonly halted: Effect.Effect<never, StorageError>; readonly isStopped: () => boolean },
+  never,
+  Scope.Scope
+> {
+  const halted = yield* Deferred.make<never, StorageError>()
+  let stopped = false
+  const stop = (cause: Cause.Cause<StorageError>) =>
+    Effect.suspend(() => {
+      stopped = true
+      requests.close()
+      if (Cause.hasInterruptsOnly(cause)) return Effect.void
+      return Effect.andThen(
+        Effect.logError("the node has stopped", cause),
+        Deferred.failCause(halted, cause)
+      )
+    })
+  yield* Effect.forkScoped(Effect.onExit(
+    Effect.all(loops, { concurrency: "unbounded", discard: true }),
+    (exit) => exit._tag === "Failure" ? stop(exit.cause) : Effect.void
+  ))
+  return { halted: Deferred.await(halted), isStopped: () => stopped }
+})
+
+/** Where requests come in. They wait in `requests` until the apply loop, a refusal or their deadline answers them. */
+const entrance = (options: {
+  readonly requests: Requests
+  readonly offer: (event: Event) => void
+  readonly now: () => number
+  readonly isStopped: () => boolean
+  readonly bytesMax: number
+}): Pick<RaftNode["Service"], "propose" | "read"> => {
+  const { bytesMax, isStopped, now, offer, requests } = options
+  return {
+    propose: (bytes) =>
+      Effect.callback((resume) => {
+        if (isStopped()) return resume(Effect.fail(new Stopped()))
+        if (bytes.length > bytesMax) {
+          return resume(Effect.fail(new TooLarge({ sizeBytes: bytes.length, limitBytes: bytesMax })))
+        }
+        if (requests.isFull) return resume(Effect.fail(new Overloaded()))
+        const requestId = requests.proposal(now(), resume)
+        offer({ _tag: "Propose", proposals: [{ requestId, bytes }] })
+        return Effect.sync(() => requests.cancel(requestId))
+      }),
+    read: (query) =>
+      Effect.callback((resume) => {
+        if (isStopped()) return resume(Effect.fail(new Stopped()))
+        if (requests.isFull) return resume(Effect.fail(new Overloaded()))
+        const requestId = requests.read(now(), query, resume)
+        offer({ _tag: "Read", requestIds: [requestId] })
+        return Effect.sync(() => requests.cancel(requestId))
+      })
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * What is true of every state of a server (`checkState`) and of every step between two (`checkStep`). Tests and simulations run both on
+ * every step; a finding names the rule or the property of the paper's Figure 3 that does not hold.
+ */
+import type { Command, Send } from "./Command.ts"
+import { sizeBytes } from "./Entry.ts"
+import * as Log from "./Log.ts"
+import { isLeader, type LeaderState, type NodeState, peersOf } from "./NodeState.ts"
+
+/** A promise that the algorithm or a peer must never break was broken: the node stops rather than go on. */
+export class BrokenPromise extends Error {
+  override readonly name = "BrokenPromise"
+}
+
+export const broken = (property: string, detail: string): BrokenPromise =>
+  new BrokenPromise(`${property} does not hold: ${detail}`)
+
+type Findings = Array<string>
+
+const expect = (findings: Findings, holds: boolean, property: string): void => {
+  if (!holds) findings.push(property)
+}
+
+/** Every property that does not hold of `state`; empty when all do. */
+export const checkState = (state: NodeState): ReadonlyArray<string> => {
+  const found: Findings = []
+  const { commitIndex, lastApplied, log } = state
+  expect(found, lastApplied <= commitIndex, "lastApplied <= commitIndex")
+  expect(found, commitIndex <= log.lastIndex, "commitIndex <= lastLogIndex")
+  expect(found, log.prev.index <= commitIndex || log.prev.index === 0, "nothing uncommitted is compacted")
+  expect(found, Log.lastId(log).term <= state.term, "no entry is of a later term than the server")
+  expect(found, Number.isFinite(state.deadlineMs), "there is always a deadline")
+  for (let i = 1; i < log.terms.length; i++) {
+    const [a, b] = [log.terms[i - 1], log.terms[i]]
+    expect(found, a !== undefined && b !== undefined && a.term < b.term && a.index < b.index, "terms rise in the log")
+  }
+  expect(
+    found,
+    Log.entryAt(log, log.lastIndex)?.index === log.lastIndex || log.lastIndex === log.prev.index,
+    "indices are positions"
+  )
+  if (state.role._tag === "Candidate") expect(found, state.votedFor === state.id, "a candidate votes for itself")
+  if (isLeader(state)) checkLeader(state, found)
+  return found
+}
+
+const checkLeader = (state: LeaderState, found: Findings): void => {
+  const { log, role, settings } = state
+  expect(found, state.votedFor === state.id, "a leader voted for itself")
+  expect(found, Log.lastId(log).term === state.term, "a leader's log ends in its own term (V10 no-op)")
+  expect(found, Log.termAt(log, role.termStartIndex) === state.term, "a leadership starts with its no-op")
+  expect(found, [state.id, ...peersOf(state)].every((id) => role.progress.has(id)), "every member has a progress")
+  expect(
+    found,
+    role.pendingReads.every((read) => read.round <= role.round),
+    "no read waits for a round that was not sent (R2)"
+  )
+  expect(
+    found,
+    role.pendingReads.every((read) => read.readIndex >= role.termStartIndex),
+    "reads see the own term's no-op (R1)"
+  )
+  expect(
+    found,
+    role.pendingReads.length > 0 || role.waitingReads.length === 0,
+    "reads wait only while a round is under way"
+  )
+  for (const [id, progress] of role.progress) {
+    expect(found, progress.matchIndex < progress.nextIndex, `matchIndex < nextIndex (${id})`)
+    expect(found, progress.nextIndex <= log.lastIndex + 1, `nextIndex <= lastLogIndex + 1 (${id})`)
+    expect(found, progress.ackedRound <= role.round, `no round is acknowledged before it is sent (${id})`)
+    if (progress._tag !== "Replicate") continue
+    const { inflight, inflightBytes, matchIndex } = progress
+    expect(
+      found,
+      inflight.length <= settings.inflightMessagesMax,
+      `the window holds at most inflightMessagesMax (${id})`
+    )
+    expect(found, inflight.every((sent) => sent.lastIndex > matchIndex), `nothing acknowledged is in flight (${id})`)
+    expect(
+      found,
+      inflight.reduce((sum, sent) => sum + sent.bytes, 0) === inflightBytes,
+      `inflightBytes adds up (${id})`
+    )
+  }
+  if (log.lastIndex - state.commitIndex > 100) return
+  const uncommitted = Log.slice(log, { from: state.commitIndex + 1, to: log.lastIndex })
+  const bytes = uncommitted.reduce((sum, entry) => sum + sizeBytes(entry), 0)
+  expect(found, bytes === role.uncommittedBytes, "uncommittedBytes adds up (L10)")
+}
+
+/** Every property that does not hold between two states and of the commands between them; empty when all do. */
+export const checkStep = (
+  before: NodeState,
+  after: NodeState,
+  commands: ReadonlyArray<Command>
+): ReadonlyArray<string> => {
+  const found: Findings = []
+  expect(found, after.term >= before.term, "the term never falls")
+  const voteKept = before.votedFor === undefined || after.votedFor === before.votedFor
+  expect(found, after.term > before.term || voteKept, "the vote is cleared only when the term grows (V2)")
+  expect(found, after.commitIndex >= before.commitIndex, "commitIndex never falls")
+  expect(found, after.lastApplied >= before.lastApplied, "lastApplied never falls")
+  expect(found, Log.matches(after.log, idAt(before, before.commitIndex)), "what is committed stays (L3)")
+  checkLeadership(before, after, found)
+  checkDurability(before, after, commands, found)
+  checkApplied(before, after, commands, found)
+  return found
+}
+
+const idAt = (state: NodeState, index: number) => ({ term: Log.termAt(state.log, index) ?? 0, index })
+
+const checkLeadership = (before: NodeState, after: NodeState, found: Findings): void => {
+  if (!isLeader(after)) return
+  if (isLeader(before)) {
+    expect(found, after.term === before.term, "a leader leads one term")
+    expect(found, Log.matches(after.log, Log.lastId(before.log)), "Leader Append-Only")
+    expect(found, after.role.round >= before.role.round, "read rounds only grow")
+    for (const [id, progress] of before.role.progress) {
+      const next = after.role.progress.get(id)
+      expect(
+        found,
+        (next?.matchIndex ?? Infinity) >= progress.matchIndex,
+        `matchIndex never falls in a leadership (L4, ${id})`
+      )
+    }
+  } else {
+    expect(
+      found,
+      before.role._tag === "Candidate" && before.term === after.term,
+      "only a candidate becomes leader, in its term"
+    )
+  }
+  const advanced = after.commitIndex > before.commitIndex
+  expect(
+    found,
+    !advanced || Log.termAt(after.log, after.commitIndex) === after.term,
+    "a leader commits its own term's entries (L1)"
+  )
+}
+
+/** Design rule 1: what promises durability rides in a `then`, behind a write that holds what it promises. */
+const checkDurability = (
+  before: NodeState,
+  after: NodeState,
+  commands: ReadonlyArray<Command>,
+  found: Findings
+): void => {
+  const persists = commands.filter((command) => command._tag === "Persist")
+  expect(found, persists.length <= 1, "a step writes at most once")
+  const write = persists[0]?.write
+  if (before.term !== after.term || before.votedFor !== after.votedFor) {
+    const kept = write?.hardState?.term === after.term && write.hardState.votedFor === after.votedFor
+    expect(found, kept, "a changed term or vote is written (V1)")
+  }
+  const lastBefore = Log.lastId(before.log)
+  const lastAfter = Log.lastId(after.log)
+  if (lastBefore.index !== lastAfter.index || lastBefore.term !== lastAfter.term) {
+    const last = write?.entries[write.entries.length - 1]
+    expect(found, last?.index === lastAfter.index && last.term === lastAfter.term, "a changed log is written (L6)")
+  }
+  for (const command of commands) {
+    if (command._tag === "Send") {
+      expect(found, !promises(command, after), `${command.message._tag} waits for the disk (L6, V1)`)
+    }
+  }
+}
+
+const promises = ({ message }: Send, state: NodeState): boolean => {
+  if (message._tag === "RequestVote") return true
+  if (message._tag === "RequestVoteResponse") return message.voteGranted
+  return message._tag === "AppendEntriesResponse"
+    && message.result._tag === "Matched"
+    && message.result.matchIndex > state.lastApplied
+}
+
+const checkApplied = (before: NodeState, after: NodeState, commands: ReadonlyArray<Command>, found: Findings): void => {
+  let applied = before.commitIndex
+  for (const command of commands) {
+    if (command._tag !== "Apply") continue
+    expect(found, command.from === applied + 1 && command.to >= command.from, "entries are applied in order, each once")
+    applied = command.to
+  }
+  expect(found, applied === after.commitIndex, "what becomes committed is applied")
+}

@@ -1,0 +1,123 @@
+/**
+ * What a leader sends: entries through a window of AppendEntries per follower (thesis §10.2), and heartbeats. Followers are sent to in
+ * parallel with the leader's own write (thesis §10.2.1).
+ */
+import { type Entry, type LogIndex, sizeBytes } from "./Entry.ts"
+import * as Log from "./Log.ts"
+import type { NodeId } from "./NodeId.ts"
+import { type LeaderState, peersOf } from "./NodeState.ts"
+import type { Progress } from "./Progress.ts"
+import * as Turn from "./Turn.ts"
+
+const bytesOf = (entries: ReadonlyArray<Entry>): number => entries.reduce((sum, entry) => sum + sizeBytes(entry), 0)
+
+/** The leader's log with `entries` after it, written and on its way to every follower. */
+export const appendAndReplicate = (
+  state: LeaderState,
+  entries: ReadonlyArray<Entry>,
+  turn: Turn.Turn
+): LeaderState => {
+  const last = entries[entries.length - 1]
+  if (last === undefined) return state
+  turn.appended = entries
+  // The leader hears itself as it hears a peer: its own copy counts once it is durable (rule L6).
+  Turn.promise(turn, state.id, {
+    _tag: "AppendEntriesResponse",
+    term: state.term,
+    round: 0,
+    result: { _tag: "Matched", matchIndex: last.index }
+  })
+  let next: LeaderState = {
+    ...state,
+    log: Log.append(state.log, entries),
+    role: { ...state.role, uncommittedBytes: state.role.uncommittedBytes + bytesOf(entries) }
+  }
+  for (const peer of peersOf(state)) next = replicateTo(next, peer, turn)
+  return next
+}
+
+/** The entries to send from `from` on. Those just appended go out as the very array that is written, so that they are encoded once. */
+const outgoing = (state: LeaderState, from: LogIndex, turn: Turn.Turn): ReadonlyArray<Entry> => {
+  const { appendBytesMax, appendEntriesMax } = state.settings
+  const { appended } = turn
+  return appended[0]?.index === from && appended.length <= appendEntriesMax && bytesOf(appended) <= appendBytesMax
+    ? appended
+    : Log.entriesFrom(state.log, from, { entriesMax: appendEntriesMax, bytesMax: appendBytesMax })
+}
+
+const sendAppendEntries = (
+  state: LeaderState,
+  to: NodeId,
+  nextIndex: LogIndex,
+  entries: ReadonlyArray<Entry>,
+  turn: Turn.Turn
+): void => {
+  const index = nextIndex - 1
+  Turn.send(turn, to, {
+    _tag: "AppendEntries",
+    term: state.term,
+    prev: { term: Log.termAt(state.log, index) ?? 0, index },
+    entries,
+    leaderCommit: state.commitIndex,
+    round: state.role.round
+  })
+}
+
+/** Sends `peer` whatever its state allows: one message to a follower that is probed, a window to one that replicates. */
+export const replicateTo = (state: LeaderState, peer: NodeId, turn: Turn.Turn): LeaderState => {
+  const progress = state.role.progress.get(peer)
+  if (progress === undefined || progress.nextIndex > state.log.lastIndex) return state
+  const next = progress._tag === "Probe" ? probe(state, peer, progress, turn) : fillWindow(state, peer, progress, turn)
+  return next === progress ? state : withProgress(state, peer, next)
+}
+
+const probe = (
+  state: LeaderState,
+  peer: NodeId,
+  progress: Extract<Progress, { _tag: "Probe" }>,
+  turn: Turn.Turn
+): Progress => {
+  if (progress.awaitingResponse) return progress
+  sendAppendEntries(state, peer, progress.nextIndex, outgoing(state, progress.nextIndex, turn), turn)
+  return { ...progress, awaitingResponse: true }
+}
+
+const fillWindow = (
+  state: LeaderState,
+  peer: NodeId,
+  progress: Extract<Progress, { _tag: "Replicate" }>,
+  turn: Turn.Turn
+): Progress => {
+  const { inflightBytesMax, inflightMessagesMax } = state.settings
+  const inflight = progress.inflight.slice()
+  let { inflightBytes, nextIndex } = progress
+  while (
+    nextIndex <= state.log.lastIndex && inflight.length < inflightMessagesMax && inflightBytes < inflightBytesMax
+  ) {
+    const entries = outgoing(state, nextIndex, turn)
+    const last = entries[entries.length - 1]
+    if (last === undefined) break
+    sendAppendEntries(state, peer, nextIndex, entries, turn)
+    const bytes = bytesOf(entries)
+    inflight.push({ lastIndex: last.index, bytes })
+    inflightBytes += bytes
+    nextIndex = last.index + 1
+  }
+  return nextIndex === progress.nextIndex ? progress : { ...progress, inflight, inflightBytes, nextIndex }
+}
+
+/**
+ * An empty AppendEntries to every follower, at the end of what it was sent. It keeps elections away, carries the commit index and the read
+ * round, and finds out about losses: a follower that misses something before it rejects it (rule L7).
+ */
+export const sendHeartbeats = (state: LeaderState, turn: Turn.Turn): void => {
+  for (const peer of peersOf(state)) {
+    const progress = state.role.progress.get(peer)
+    if (progress !== undefined) sendAppendEntries(state, peer, progress.nextIndex, [], turn)
+  }
+}
+
+export const withProgress = (state: LeaderState, id: NodeId, progress: Progress): LeaderState => ({
+  ...state,
+  role: { ...state.role, progress: new Map(state.role.progress).set(id, progress) }
+})

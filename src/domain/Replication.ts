@@ -1,0 +1,240 @@
+/**
+ * Log replication (paper §5.3, §5.4.2): proposals in, AppendEntries and its answers, the commit index.
+ */
+import { command, type Entry, entryOverheadBytes, type LogIndex, sizeBytes } from "./Entry.ts"
+import type { Proposal } from "./Event.ts"
+import { broken } from "./Invariants.ts"
+import * as Log from "./Log.ts"
+import type { AppendEntries, AppendEntriesResponse, Conflict } from "./Message.ts"
+import type { NodeId } from "./NodeId.ts"
+import { isLeader, leaderIdOf, type LeaderState, type NodeState, withElectionDeadline } from "./NodeState.ts"
+import * as Pipeline from "./Pipeline.ts"
+import * as Progress from "./Progress.ts"
+import * as Quorum from "./Quorum.ts"
+import * as ReadIndex from "./ReadIndex.ts"
+import { becomeFollower } from "./RoleChange.ts"
+import * as Turn from "./Turn.ts"
+
+/**
+ * "If command received from client: append entry to local log" (Figure 2), as one batch. Past the bound on uncommitted bytes the rest is
+ * refused (rule L10); an idle leader takes one proposal of any size.
+ */
+export const onPropose = (state: NodeState, proposals: ReadonlyArray<Proposal>, turn: Turn.Turn): NodeState => {
+  if (proposals.length === 0) return state
+  if (!isLeader(state)) {
+    const requestIds = proposals.map((proposal) => proposal.requestId)
+    turn.commands.push({ _tag: "Refuse", requestIds, refusal: { _tag: "NotLeader", leaderId: leaderIdOf(state) } })
+    return state
+  }
+  const entries: Array<Entry> = []
+  let bytes = state.role.uncommittedBytes
+  for (const proposal of proposals) {
+    const size = entryOverheadBytes + proposal.bytes.length
+    if (bytes > 0 && bytes + size > state.settings.uncommittedBytesMax) break
+    bytes += size
+    entries.push({
+      term: state.term,
+      index: state.log.lastIndex + 1 + entries.length,
+      payload: command(proposal.bytes)
+    })
+  }
+  const requestIds = proposals.map((proposal) => proposal.requestId)
+  if (entries.length > 0) {
+    turn.commands.push({
+      _tag: "Accept",
+      requestIds: requestIds.slice(0, entries.length),
+      first: { term: state.term, index: state.log.lastIndex + 1 }
+    })
+  }
+  if (entries.length < proposals.length) {
+    turn.commands.push({
+      _tag: "Refuse",
+      requestIds: requestIds.slice(entries.length),
+      refusal: { _tag: "Overloaded" }
+    })
+  }
+  return Pipeline.appendAndReplicate(state, entries, turn)
+}
+
+/** The receiver's side of AppendEntries (Figure 2), for a message of the current term. */
+export const onAppendEntries = (
+  state: NodeState,
+  from: NodeId,
+  message: AppendEntries,
+  turn: Turn.Turn
+): NodeState => {
+  if (isLeader(state)) {
+    throw broken("Election Safety", `${from} and ${state.id} both lead term ${state.term}`)
+  }
+  if (!isContiguous(message)) return state
+  const follower = withElectionDeadline({
+    ...becomeFollower(state, from, turn),
+    leaseUntilMs: turn.nowMs + state.settings.electionTimeoutMsMin
+  }, turn.nowMs)
+  // What lies before the log's start was committed and compacted: the leader only needs to know that it is here.
+  if (message.prev.index < follower.log.prev.index) {
+    Turn.promise(turn, from, matched(follower, message, follower.commitIndex))
+    return follower
+  }
+  if (!Log.matches(follower.log, message.prev)) {
+    Turn.send(turn, from, rejection(follower, message))
+    return follower
+  }
+  const stored = store(follower, message.entries, turn)
+  const lastNewIndex = message.prev.index + message.entries.length
+  acknowledge(stored, from, message, lastNewIndex, turn)
+  // Only what this message proved to be the leader's may be committed, never a stale tail beyond it (rule L2).
+  const commitIndex = Math.max(stored.commitIndex, Math.min(message.leaderCommit, lastNewIndex))
+  return { ...stored, commitIndex }
+}
+
+/** prev+1 … prev+n (rule L5), with terms that never fall. */
+const isContiguous = (message: AppendEntries): boolean => {
+  let term = message.prev.term
+  for (const [i, entry] of message.entries.entries()) {
+    if (entry.index !== message.prev.index + 1 + i || entry.term < term || entry.term > message.term) return false
+    term = entry.term
+  }
+  return true
+}
+
+/** "If an existing entry conflicts with a new one, delete it and all that follow it; append any new entries" (rule L3). */
+const store = (state: NodeState, entries: ReadonlyArray<Entry>, turn: Turn.Turn): NodeState => {
+  const at = entries.findIndex((entry) => Log.termAt(state.log, entry.index) !== entry.term)
+  const first = entries[at]
+  if (first === undefined) return state
+  if (first.index <= state.commitIndex) {
+    throw broken("Leader Completeness", `entry ${first.index} is committed here, and its leader has another one`)
+  }
+  turn.appended = at === 0 ? entries : entries.slice(at)
+  return { ...state, log: Log.append(Log.truncate(state.log, first.index - 1), turn.appended) }
+}
+
+const matched = (
+  state: NodeState,
+  message: AppendEntries,
+  matchIndex: LogIndex
+): AppendEntriesResponse => ({
+  _tag: "AppendEntriesResponse",
+  term: state.term,
+  round: message.round,
+  result: { _tag: "Matched", matchIndex }
+})
+
+/**
+ * A match is a promise of durability. What is applied is known to be durable, so a match up to there may leave at once; a heartbeat is
+ * always answered at once, up to there, so that a slow disk delays no read and topples no leader.
+ */
+const acknowledge = (state: NodeState, from: NodeId, message: AppendEntries, matchIndex: LogIndex, turn: Turn.Turn) => {
+  if (matchIndex <= state.lastApplied) {
+    Turn.send(turn, from, matched(state, message, matchIndex))
+    return
+  }
+  if (message.entries.length === 0) Turn.send(turn, from, matched(state, message, state.lastApplied))
+  Turn.promise(turn, from, matched(state, message, matchIndex))
+}
+
+/** The log does not hold `prev`, or the message is of an older term; `conflict` says where to go on (paper §5.3). */
+export const rejection = (state: NodeState, message: AppendEntries): AppendEntriesResponse => {
+  const term = Log.termAt(state.log, message.prev.index)
+  const conflict: Conflict = term === undefined
+    ? { term, index: state.log.lastIndex + 1 }
+    : { term, index: Log.firstIndexOfTermAt(state.log, message.prev.index) }
+  return {
+    _tag: "AppendEntriesResponse",
+    term: state.term,
+    round: message.round,
+    result: { _tag: "Rejected", prevIndex: message.prev.index, conflict }
+  }
+}
+
+/** The leader's side of the answer, for one of the current term. */
+export const onAppendEntriesResponse = (
+  state: LeaderState,
+  from: NodeId,
+  message: AppendEntriesResponse,
+  turn: Turn.Turn
+): NodeState => {
+  const known = state.role.progress.get(from)
+  if (known === undefined) return state
+  const progress = Progress.heard(known, Math.min(message.round, state.role.round), turn.nowMs)
+  const { result } = message
+  if (result._tag === "Rejected") {
+    return ReadIndex.confirmReads(onRejected(state, from, progress, result, turn), turn)
+  }
+  if (result.matchIndex > state.log.lastIndex) return state
+  const advanced = Pipeline.withProgress(state, from, Progress.advanceMatchIndex(progress, result.matchIndex))
+  const committed = advanceCommitIndex(advanced)
+  const confirmed = ReadIndex.confirmReads(committed, turn)
+  return from === state.id ? confirmed : Pipeline.replicateTo(confirmed, from, turn)
+}
+
+const onRejected = (
+  state: LeaderState,
+  from: NodeId,
+  progress: Progress.Progress,
+  rejected: Extract<AppendEntriesResponse["result"], { _tag: "Rejected" }>,
+  turn: Turn.Turn
+): LeaderState => {
+  const { prevIndex } = rejected
+  const isStale = prevIndex <= progress.matchIndex
+    || (progress._tag === "Probe" ? prevIndex !== progress.nextIndex - 1 : prevIndex >= progress.nextIndex)
+  if (isStale) return Pipeline.withProgress(state, from, progress)
+  const nextIndex = nextIndexAfter(state.log, rejected.conflict, prevIndex)
+  return Pipeline.replicateTo(
+    Pipeline.withProgress(state, from, Progress.becomeProbe(progress, nextIndex)),
+    from,
+    turn
+  )
+}
+
+/**
+ * Where the logs may still agree: after the leader's last entry of the conflicting term, if the follower holds that one too; else
+ * before everything either of them has of that term. Each rejection rules out one whole term (paper §5.3; rule L8).
+ */
+const nextIndexAfter = (log: Log.Log, conflict: Conflict, prevIndex: LogIndex): LogIndex => {
+  if (conflict.term === undefined || conflict.index > prevIndex) return Math.min(conflict.index, prevIndex)
+  const lastOfTerm = Math.min(Log.lastIndexUpToTerm(log, conflict.term), prevIndex - 1)
+  if (lastOfTerm >= conflict.index && Log.termAt(log, lastOfTerm) === conflict.term) return lastOfTerm + 1
+  return Math.min(Log.lastIndexUpToTerm(log, conflict.term - 1), conflict.index - 1) + 1
+}
+
+/** "If there exists an N > commitIndex, a majority of matchIndex[i] >= N, and log[N].term == currentTerm" (Figure 2; rule L1). */
+export const advanceCommitIndex = (state: LeaderState): LeaderState => {
+  const index = Quorum.reachedByQuorum(
+    state.configuration,
+    (id) => state.role.progress.get(id)?.matchIndex ?? 0
+  )
+  if (index <= state.commitIndex || Log.termAt(state.log, index) !== state.term) return state
+  const committedBytes = Log.slice(state.log, { from: state.commitIndex + 1, to: index })
+    .reduce((sum, entry) => sum + sizeBytes(entry), 0)
+  return {
+    ...state,
+    commitIndex: index,
+    role: { ...state.role, uncommittedBytes: state.role.uncommittedBytes - committedBytes }
+  }
+}
+
+/** A leader without a majority steps down in its own term (rule V9); otherwise it speaks, and waiting reads get their round. */
+export const onHeartbeatDue = (state: LeaderState, turn: Turn.Turn): NodeState => {
+  if (state.settings.checkQuorum) {
+    const heardMs = Quorum.reachedByQuorum(
+      state.configuration,
+      (id) => id === state.id ? turn.nowMs : state.role.progress.get(id)?.lastContactMs ?? 0
+    )
+    if (turn.nowMs - heardMs >= state.settings.electionTimeoutMsMax) return becomeFollower(state, undefined, turn)
+  }
+  const next: LeaderState = {
+    ...ReadIndex.registerRound(state),
+    deadlineMs: turn.nowMs + state.settings.heartbeatIntervalMs
+  }
+  Pipeline.sendHeartbeats(next, turn)
+  return next
+}
+
+/** What was in flight to `peer` may be gone: find out again where its log ends (rule L7). */
+export const onPeerLost = (state: LeaderState, peer: NodeId): LeaderState => {
+  const progress = state.role.progress.get(peer)
+  if (progress === undefined || peer === state.id) return state
+  return Pipeline.withProgress(state, peer, Progress.becomeProbe(progress, progress.matchIndex + 1))
+}

@@ -1,0 +1,50 @@
+/**
+ * What a server is (paper §5.1, Figure 4), with the state that only this role needs.
+ */
+import type { LogIndex } from "./Entry.ts"
+import type { RequestId } from "./Event.ts"
+import type { NodeId } from "./NodeId.ts"
+import type { Progress } from "./Progress.ts"
+
+export type Votes = ReadonlyMap<NodeId, boolean>
+
+export interface Follower {
+  readonly _tag: "Follower"
+  readonly leaderId: NodeId | undefined
+}
+
+/** Asks whether it could win before it raises its term (thesis §9.6). */
+export interface PreCandidate {
+  readonly _tag: "PreCandidate"
+  readonly votes: Votes
+}
+
+export interface Candidate {
+  readonly _tag: "Candidate"
+  readonly votes: Votes
+}
+
+/** Reads that a round of heartbeats was sent for, and the index they must see (thesis §6.4). */
+export interface PendingRead {
+  readonly requestIds: ReadonlyArray<RequestId>
+  readonly round: number
+  readonly readIndex: LogIndex
+}
+
+/** Paper Figure 2's third box, and what reads and limits need. */
+export interface Leader {
+  readonly _tag: "Leader"
+  /** One for every member, this server included: a leader counts itself by what it has proved, like a peer (rule L6). */
+  readonly progress: ReadonlyMap<NodeId, Progress>
+  /** The index of this leadership's no-op: nothing before it proves what is committed (rules L1, R1). */
+  readonly termStartIndex: LogIndex
+  /** The latest read round that was sent. */
+  readonly round: number
+  /** Ascending by round. */
+  readonly pendingReads: ReadonlyArray<PendingRead>
+  /** Reads that came after the latest round was sent: they wait for the next one (rule R2). */
+  readonly waitingReads: ReadonlyArray<RequestId>
+  readonly uncommittedBytes: number
+}
+
+export type Role = Follower | PreCandidate | Candidate | Leader

@@ -1,0 +1,55 @@
+/**
+ * Stepping down, and taking the lead (paper §5.1, §5.2; Figure 4).
+ */
+import { type Entry, noop, sizeBytes, type Term } from "./Entry.ts"
+import * as Log from "./Log.ts"
+import type { NodeId } from "./NodeId.ts"
+import { isLeader, type LeaderState, type NodeState, peersOf, withElectionDeadline } from "./NodeState.ts"
+import * as Pipeline from "./Pipeline.ts"
+import * as Progress from "./Progress.ts"
+import * as ReadIndex from "./ReadIndex.ts"
+import type * as Turn from "./Turn.ts"
+
+/**
+ * The same term, as a follower; the vote is kept (rule V2). Only a leader gets a new election deadline: the others have one, and
+ * stepping down is no reason to put an election off (rule V10).
+ */
+export const becomeFollower = (state: NodeState, leaderId: NodeId | undefined, turn: Turn.Turn): NodeState => {
+  if (!isLeader(state)) return { ...state, role: { _tag: "Follower", leaderId } }
+  ReadIndex.refuseAll(state, leaderId, turn)
+  return withElectionDeadline({ ...state, role: { _tag: "Follower", leaderId } }, turn.nowMs)
+}
+
+/** A higher term was seen: the vote was for another term, and whoever led or stood in the old one no longer does. */
+export const adoptTerm = (state: NodeState, term: Term, turn: Turn.Turn): NodeState => ({
+  ...becomeFollower(state, undefined, turn),
+  term,
+  votedFor: undefined
+})
+
+/**
+ * "Upon election: send initial empty AppendEntries RPCs to each server" (Figure 2): here with a no-op of the new term, without which
+ * nothing older could be known to be committed (paper §5.4.2, §8). It is appended whatever the limits (rule L10).
+ */
+export const becomeLeader = (state: NodeState, turn: Turn.Turn): LeaderState => {
+  const lastIndex = state.log.lastIndex
+  const start: Entry = { term: state.term, index: lastIndex + 1, payload: noop }
+  const uncommitted = Log.slice(state.log, { from: state.commitIndex + 1, to: lastIndex })
+  const followers = new Map(
+    [state.id, ...peersOf(state)].map((id) => [id, Progress.initial(lastIndex, turn.nowMs)] as const)
+  )
+  const leader: LeaderState = {
+    ...state,
+    role: {
+      _tag: "Leader",
+      progress: followers,
+      termStartIndex: start.index,
+      round: 0,
+      pendingReads: [],
+      waitingReads: [],
+      uncommittedBytes: uncommitted.reduce((sum, entry) => sum + sizeBytes(entry), 0)
+    },
+    deadlineMs: turn.nowMs + state.settings.heartbeatIntervalMs
+  }
+  return Pipeline.appendAndReplicate(leader, [start], turn)
+}

@@ -1,0 +1,132 @@
+/**
+ * READ FIRST. The only way a server changes: `step(state, event, nowMs)`. First the term rule of Figure 2 ("Rules for Servers"), then
+ * one handler per event or message.
+ *
+ * Durability is decided here, once: whatever a step changes of the term, the vote and the log becomes one `Persist`, and every
+ * message that promises durability waits in its `then`.
+ *
+ * ```ts
+ * const { state, commands } = step(before, ticked, nowMs)
+ * ```
+ */
+import { type Command, isEmptyWrite, type Write } from "./Command.ts"
+import * as Election from "./Election.ts"
+import type { Event } from "./Event.ts"
+import type { Message } from "./Message.ts"
+import type { NodeId } from "./NodeId.ts"
+import { isLeader, leaderIdOf, type NodeState } from "./NodeState.ts"
+import * as ReadIndex from "./ReadIndex.ts"
+import * as Replication from "./Replication.ts"
+import { adoptTerm } from "./RoleChange.ts"
+import * as Turn from "./Turn.ts"
+
+export interface Stepped {
+  readonly state: NodeState
+  readonly commands: ReadonlyArray<Command>
+}
+
+/** When `Ticked` is due, in the same monotonic milliseconds as `nowMs`. */
+export const nextDeadlineMs = (state: NodeState): number => state.deadlineMs
+
+export const step = (before: NodeState, event: Event, nowMs: number): Stepped => {
+  const turn = Turn.make(nowMs)
+  const state = dispatch(before, event, turn)
+  return { state, commands: commandsOf(before, state, turn) }
+}
+
+const dispatch = (state: NodeState, event: Event, turn: Turn.Turn): NodeState => {
+  switch (event._tag) {
+    case "Ticked":
+      return onTicked(state, turn)
+    case "Received":
+      return onReceived(state, event.from, event.message, turn)
+    case "Applied":
+      return { ...state, lastApplied: Math.max(state.lastApplied, event.index) }
+    case "PeerLost":
+      return isLeader(state) ? Replication.onPeerLost(state, event.peer) : state
+    case "Propose":
+      return Replication.onPropose(state, event.proposals, turn)
+    case "Read":
+      return ReadIndex.onRead(state, event.requestIds, turn)
+    default:
+      return event satisfies never
+  }
+}
+
+const onTicked = (state: NodeState, turn: Turn.Turn): NodeState => {
+  if (turn.nowMs < state.deadlineMs) return state
+  return isLeader(state) ? Replication.onHeartbeatDue(state, turn) : Election.onElectionTimeout(state, turn)
+}
+
+/**
+ * "If RPC request or response contains term T > currentTerm: set currentTerm = T, convert to follower" (Figure 2), with the exceptions
+ * that pre-vote and stickiness are made of; and a message of an older term is answered with ours, never acted on.
+ */
+const onReceived = (state: NodeState, from: NodeId, message: Message, turn: Turn.Turn): NodeState => {
+  if (message.term > state.term) {
+    if (message._tag === "RequestPreVote") return Election.onRequestPreVote(state, from, message, turn)
+    if (message._tag === "RequestPreVoteResponse" && message.voteGranted) {
+      return Election.onRequestPreVoteResponse(state, from, message, turn)
+    }
+    if (message._tag === "RequestVote" && Election.believesInLeader(state, turn.nowMs)) return state
+    return onCurrent(adoptTerm(state, message.term, turn), from, message, turn)
+  }
+  return message.term < state.term ? onStale(state, from, message, turn) : onCurrent(state, from, message, turn)
+}
+
+const onCurrent = (state: NodeState, from: NodeId, message: Message, turn: Turn.Turn): NodeState => {
+  switch (message._tag) {
+    case "RequestVote":
+      return Election.onRequestVote(state, from, message, turn)
+    case "RequestVoteResponse":
+      return Election.onRequestVoteResponse(state, from, message, turn)
+    case "RequestPreVote":
+      return Election.onRequestPreVote(state, from, message, turn)
+    case "RequestPreVoteResponse":
+      return Election.onRequestPreVoteResponse(state, from, message, turn)
+    case "AppendEntries":
+      return Replication.onAppendEntries(state, from, message, turn)
+    case "AppendEntriesResponse":
+      return isLeader(state) ? Replication.onAppendEntriesResponse(state, from, message, turn) : state
+    default:
+      return message satisfies never
+  }
+}
+
+/** The sender of an old request learns the term and steps down; an old answer is dropped. */
+const onStale = (state: NodeState, from: NodeId, message: Message, turn: Turn.Turn): NodeState => {
+  switch (message._tag) {
+    case "RequestVote":
+      Turn.send(turn, from, { _tag: "RequestVoteResponse", term: state.term, voteGranted: false })
+      return state
+    case "RequestPreVote":
+      return Election.onRequestPreVote(state, from, message, turn)
+    case "AppendEntries":
+      Turn.send(turn, from, Replication.rejection(state, message))
+      return state
+    case "RequestVoteResponse":
+    case "RequestPreVoteResponse":
+    case "AppendEntriesResponse":
+      return state
+    default:
+      return message satisfies never
+  }
+}
+
+const commandsOf = (before: NodeState, after: NodeState, turn: Turn.Turn): ReadonlyArray<Command> => {
+  const { commands } = turn
+  const votes = before.term === after.term && before.votedFor === after.votedFor
+    ? undefined
+    : { term: after.term, votedFor: after.votedFor }
+  const write: Write = { hardState: votes, entries: turn.appended }
+  if (!isEmptyWrite(write) || turn.promises.length > 0) {
+    commands.unshift({ _tag: "Persist", write, then: turn.promises })
+  }
+  if (after.commitIndex > before.commitIndex) {
+    commands.push({ _tag: "Apply", from: before.commitIndex + 1, to: after.commitIndex })
+  }
+  if (before.role._tag !== after.role._tag || before.term !== after.term || leaderIdOf(before) !== leaderIdOf(after)) {
+    commands.push({ _tag: "AnnounceRole", role: after.role._tag, term: after.term, leaderId: leaderIdOf(after) })
+  }
+  return commands
+}

@@ -1,0 +1,61 @@
+/**
+ * One function from what the core asks to what is done about it.
+ */
+import * as Effect from "effect/Effect"
+import type { Command } from "../domain/Command.ts"
+import type { Event } from "../domain/Event.ts"
+import type { NodeId } from "../domain/NodeId.ts"
+import type { Applier } from "./Applier.ts"
+import type { Persister, Released } from "./Persister.ts"
+import type { Requests } from "./Requests.ts"
+import type { Transport } from "./Transport.ts"
+
+export interface Parts {
+  readonly id: NodeId
+  readonly transport: Transport["Service"]
+  readonly requests: Requests
+  readonly applier: Applier
+  readonly offer: (event: Event) => void
+}
+
+/** What a durable write releases: messages, a node's own among them, and entries to apply. */
+export const release = (parts: Parts) => (command: Released): Effect.Effect<void> => {
+  switch (command._tag) {
+    case "Send":
+      if (command.to !== parts.id) return parts.transport.send(command.to, command.message)
+      return Effect.sync(() => parts.offer({ _tag: "Received", from: parts.id, message: command.message }))
+    case "Apply":
+      return Effect.sync(() => parts.applier.apply(command))
+  }
+}
+
+export const interpreter = (parts: Parts, persister: Persister) => (command: Command): Effect.Effect<void> => {
+  switch (command._tag) {
+    case "Persist":
+      return persister.submit(command.write, command.then)
+    case "Send":
+      return parts.transport.send(command.to, command.message)
+    case "Apply":
+      return persister.submit({ hardState: undefined, entries: [] }, [command])
+    case "Accept":
+      return Effect.sync(() => parts.requests.accept(command.requestIds, command.first))
+    case "Refuse":
+      return Effect.sync(() => parts.requests.refuse(command.requestIds, command.refusal))
+    case "ServeRead":
+      return Effect.sync(() => parts.applier.serve(command.requestIds, command.index))
+    case "AnnounceRole":
+      return announce(parts.id, command)
+    default:
+      return command satisfies never
+  }
+}
+
+const announce = (node: NodeId, change: Extract<Command, { _tag: "AnnounceRole" }>): Effect.Effect<void> => {
+  const { leaderId, role, term } = change
+  const line = role === "Leader"
+    ? Effect.logInfo("leads the cluster")
+    : leaderId === undefined
+    ? Effect.logDebug("knows no leader")
+    : Effect.logInfo("follows a leader")
+  return line.pipe(Effect.annotateLogs({ node, role, term, leader: leaderId ?? "none" }))
+}

@@ -1,0 +1,54 @@
+/**
+ * The persist loop: writes in order, everything that waits as one group, and after each group what its writers waited for. Turns go on
+ * while the disk works, so a group is what came during the last sync.
+ */
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import { type Command, isEmptyWrite, mergeWrites, type Write } from "../domain/Command.ts"
+import type { Storage, StorageError } from "./Storage.ts"
+
+/** What may happen only once a write, and all earlier ones, are durable. */
+export type Released = Extract<Command, { readonly _tag: "Send" | "Apply" }>
+
+interface Job {
+  readonly write: Write
+  readonly then: ReadonlyArray<Released>
+}
+
+export interface Persister {
+  /** Hands a write over. An empty one is a barrier: where nothing is under way it is released at once. */
+  readonly submit: (write: Write, then: ReadonlyArray<Released>) => Effect.Effect<void>
+  readonly run: Effect.Effect<never, StorageError>
+}
+
+export const make = Effect.fnUntraced(function*(
+  storage: Storage["Service"],
+  release: (command: Released) => Effect.Effect<void>
+) {
+  const jobs = yield* Queue.unbounded<Job>()
+  let outstanding = 0
+
+  const releaseAll = Effect.fnUntraced(function*(then: ReadonlyArray<Released>) {
+    for (const command of then) yield* release(command)
+  })
+
+  const submit: Persister["submit"] = (write, then) =>
+    Effect.suspend(() => {
+      if (outstanding === 0 && isEmptyWrite(write)) return releaseAll(then)
+      outstanding++
+      Queue.offerUnsafe(jobs, { write, then })
+      return Effect.void
+    })
+
+  const group = Effect.fnUntraced(function*() {
+    const waiting = yield* Queue.takeAll(jobs)
+    const write = mergeWrites(waiting.map((job) => job.write))
+    if (!isEmptyWrite(write)) yield* Effect.uninterruptible(storage.persist(write))
+    for (const job of waiting) yield* releaseAll(job.then)
+    // Only now may a barrier pass at once: what it would overtake has left.
+    outstanding -= waiting.length
+  })
+
+  const persister: Persister = { submit, run: Effect.forever(group(), { disableYield: true }) }
+  return persister
+})

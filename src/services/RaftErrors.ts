@@ -1,0 +1,72 @@
+/**
+ * How a request to a server can end without its answer. Each error says what happened to the command: `outcome` is "not-applied" or
+ * "unknown" (rule R4), and `message` what to do.
+ */
+import * as Schema from "effect/Schema"
+
+/** This server does not lead. The request had no effect: send it to `leader`, or, where that is unknown, try again soon. */
+export class NotLeader extends Schema.TaggedError<NotLeader>()("NotLeader", {
+  leader: Schema.optionalKey(Schema.String),
+  outcome: Schema.tag("not-applied")
+}) {
+  override get message(): string {
+    return this.leader === undefined
+      ? "not applied: this server does not lead, and knows no leader; try again, or ask another server"
+      : `not applied: this server does not lead; ask ${this.leader}`
+  }
+}
+
+/** The server has as much work waiting as it takes. The request had no effect: try again later. */
+export class Overloaded extends Schema.TaggedError<Overloaded>()("Overloaded", {
+  outcome: Schema.tag("not-applied")
+}) {
+  override get message(): string {
+    return "not applied: too many requests are waiting on this server; try again later"
+  }
+}
+
+/** The command is larger than an entry may be. It had no effect. */
+export class TooLarge extends Schema.TaggedError<TooLarge>()("TooLarge", {
+  sizeBytes: Schema.Int,
+  limitBytes: Schema.Int,
+  outcome: Schema.tag("not-applied")
+}) {
+  override get message(): string {
+    return `not applied: the command has ${this.sizeBytes} bytes, and ${this.limitBytes} are allowed`
+  }
+}
+
+/** The command was accepted and its fate is not known: it may have been applied, may still be, or may never be. */
+export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()("OutcomeUnknown", {
+  outcome: Schema.tag("unknown")
+}) {
+  override get message(): string {
+    return "unknown: the command was accepted, but was not committed in time; it may or may not take effect: read before you try again"
+  }
+}
+
+/** No majority confirmed in time that this server still leads, so it cannot answer without the risk of a stale value. */
+export class ReadUnconfirmed extends Schema.TaggedError<ReadUnconfirmed>()("ReadUnconfirmed", {
+  outcome: Schema.tag("not-applied")
+}) {
+  override get message(): string {
+    return "not answered: no majority confirmed in time that this server leads; try again, or ask another server"
+  }
+}
+
+/** The server is stopping or has stopped, before it took the request. */
+export class Stopped extends Schema.TaggedError<Stopped>()("Stopped", {
+  outcome: Schema.tag("not-applied")
+}) {
+  override get message(): string {
+    return "not applied: this server is stopping; ask another one"
+  }
+}
+
+export type ProposeError = NotLeader | Overloaded | TooLarge | OutcomeUnknown | Stopped
+export type ReadError = NotLeader | Overloaded | ReadUnconfirmed | Stopped
+
+/** The settings contradict each other; `message` names the values. */
+export class SettingsError extends Schema.TaggedError<SettingsError>()("SettingsError", {
+  message: Schema.String
+}) {}
