@@ -43,7 +43,7 @@ export const make = Effect.fnUntraced(function*(
   const group = Effect.fnUntraced(function*() {
     const waiting = yield* Queue.takeAll(jobs)
     const write = mergeWrites(waiting.map((job) => job.write))
-    if (!isEmptyWrite(write)) yield* Effect.uninterruptible(storage.persist(write))
+    if (!isEmptyWrite(write)) yield* storage.persist(write)
     for (const job of waiting) yield* releaseAll(job.then)
     // Only now may a barrier pass at once: what it would overtake has left.
     outstanding -= waiting.length

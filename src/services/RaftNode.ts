@@ -194,19 +194,21 @@ const make = Effect.fnUntraced(function*(options: Options) {
   return RaftNode.of({
     ...entrance({ requests, offer, now, isStopped: halting.isStopped, bytesMax: options.commandBytesMax ?? 8 << 20 }),
     halted: halting.halted,
-    status: Effect.sync(() => ({
-      id: nodeId,
-      clusterId,
-      role: state.role._tag,
-      term: state.term,
-      leaderId: NodeState.leaderIdOf(state),
-      commitIndex: state.commitIndex,
-      lastApplied: state.lastApplied,
-      lastLogIndex: state.log.lastIndex,
-      snapshotIndex: state.log.prev.index,
-      configuration: state.configuration
-    }))
+    status: Effect.sync(() => statusOf(state, clusterId))
   })
+})
+
+const statusOf = (state: NodeState.NodeState, clusterId: string): Status => ({
+  id: state.id,
+  clusterId,
+  role: state.role._tag,
+  term: state.term,
+  leaderId: NodeState.leaderIdOf(state),
+  commitIndex: state.commitIndex,
+  lastApplied: state.lastApplied,
+  lastLogIndex: state.log.lastIndex,
+  snapshotIndex: state.log.prev.index,
+  configuration: state.configuration
 })
 
 /** Runs the loops until the scope closes or one of them ends: then all end, nobody is left waiting, and `halted` says why. */

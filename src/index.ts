@@ -1,0 +1,12 @@
+/**
+ * The public modules, as namespaces. Each is also a path of its own (`titan-raft/RaftNode`), which loads only what it needs.
+ */
+export * as Configuration from "./domain/Configuration.ts"
+export * as Settings from "./domain/Settings.ts"
+export * as StorageFile from "./layers/StorageFile.ts"
+export * as StorageMemory from "./layers/StorageMemory.ts"
+export * as TransportMemory from "./layers/TransportMemory.ts"
+export * as RaftNode from "./services/RaftNode.ts"
+export * as StateMachine from "./services/StateMachine.ts"
+export * as Storage from "./services/Storage.ts"
+export * as Transport from "./services/Transport.ts"

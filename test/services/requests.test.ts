@@ -1,0 +1,104 @@
+/**
+ * How a request to a node ends when it does not end well: each way says what happened to the command (rule R4).
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as TestClock from "effect/testing/TestClock"
+import { make } from "../../src/testing/TestCluster.ts"
+import { during, leaderOf, on, others, settled } from "./cluster.ts"
+import { Register } from "./register.ts"
+
+describe("a request", () => {
+  it.effect("to a follower is not applied, and is told the leader", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled()
+      const leader = yield* leaderOf(cluster)
+      const [follower = ""] = others(cluster, leader)
+      const refused = yield* Effect.flip(on(cluster, follower).propose("x"))
+      assert.deepInclude(refused, { _tag: "NotLeader", leader, outcome: "not-applied" })
+      const unread = yield* Effect.flip(on(cluster, follower).read())
+      assert.deepInclude(unread, { _tag: "NotLeader", leader })
+    }))
+
+  it.effect("that cannot be committed in time has an unknown outcome", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled({ requestTimeoutMs: 500 })
+      const leader = yield* leaderOf(cluster)
+      for (const id of others(cluster, leader)) yield* cluster.crash(id)
+      const outcome = yield* during(on(cluster, leader).propose("x"), 1000)
+      assert.deepInclude(outcome._tag === "Failure" ? outcome.failure : outcome, {
+        _tag: "OutcomeUnknown",
+        outcome: "unknown"
+      })
+    }))
+
+  it.effect("to read is refused when the leadership ends before it is confirmed", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled()
+      const leader = yield* leaderOf(cluster)
+      for (const id of others(cluster, leader)) yield* cluster.crash(id)
+      const outcome = yield* during(on(cluster, leader).read(), 1000)
+      assert.strictEqual(outcome._tag === "Failure" ? outcome.failure._tag : outcome._tag, "NotLeader")
+    }))
+
+  it.effect("beyond the bound on uncommitted bytes is refused as Overloaded, and taken again later (rule L10)", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled({ settings: { uncommittedBytesMax: 1000, appendBytesMax: 1000 } })
+      const leader = yield* leaderOf(cluster)
+      const proposals = Array.from({ length: 50 }, (_, i) => Effect.result(on(cluster, leader).propose(`command ${i}`)))
+      const outcomes = yield* Effect.all(proposals, { concurrency: "unbounded" })
+      const refused = outcomes.filter((outcome) => outcome._tag === "Failure")
+      assert.isAbove(refused.length, 5)
+      assert.isAbove(outcomes.length - refused.length, 5)
+      for (const { failure } of refused) assert.strictEqual(failure._tag, "Overloaded")
+      assert.strictEqual(yield* on(cluster, leader).propose("later"), outcomes.length - refused.length + 1)
+    }))
+
+  it.effect("larger than a command may be is refused as TooLarge", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled()
+      const leader = yield* leaderOf(cluster)
+      const error = yield* Effect.flip(cluster.node(leader).propose(new Uint8Array((8 << 20) + 1)))
+      assert.deepInclude(error, { _tag: "TooLarge", outcome: "not-applied" })
+    }))
+
+  it.effect("that its caller gave up holds nothing up", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled()
+      const leader = yield* leaderOf(cluster)
+      const fiber = yield* Effect.forkChild(on(cluster, leader).propose("given up"), { startImmediately: true })
+      yield* Fiber.interrupt(fiber)
+      assert.strictEqual(yield* on(cluster, leader).propose("next"), 2)
+    }))
+})
+
+describe("a node whose disk fails", () => {
+  it.effect("stops, says so, and leaves nobody waiting or wrongly told", () =>
+    Effect.gen(function*() {
+      const cluster = yield* make({ size: 1, stateMachine: Register.layer, seed: 1 })
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* on(cluster, "n1").propose("durable"), 1)
+      const disk = cluster.disks.get("n1")
+      if (disk === undefined) return assert.fail("no disk")
+      yield* disk.failNextSync("DiskFull")
+      const outcome = yield* Effect.flip(on(cluster, "n1").propose("lost"))
+      assert.strictEqual(outcome._tag, "OutcomeUnknown")
+      const halted = yield* Effect.flip(cluster.node("n1").halted)
+      assert.strictEqual(halted.reason, "DiskFull")
+      assert.strictEqual((yield* Effect.flip(on(cluster, "n1").propose("late")))._tag, "Stopped")
+    }))
+
+  it.effect("answers no vote and no entry that it could not store", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled()
+      const leader = yield* leaderOf(cluster)
+      const [broken = "", other = ""] = others(cluster, leader)
+      yield* cluster.crash(other)
+      const disk = cluster.disks.get(broken)
+      if (disk === undefined) return assert.fail("no disk")
+      yield* disk.failNextSync("Failed")
+      const outcome = yield* during(on(cluster, leader).propose("x"), 6000)
+      assert.strictEqual(outcome._tag === "Failure" ? outcome.failure._tag : "acknowledged", "OutcomeUnknown")
+    }))
+})
