@@ -139,7 +139,7 @@ describe("the tree is tidy", () => {
   })
 
   it("scripts run on the pinned Node", () => {
-    const manifest: Record<string, Record<string, string>> = JSON.parse(read("package.json"))
+    const manifest: Record<string, Record<string, unknown>> = JSON.parse(read("package.json"))
     assert.strictEqual(process.versions.node, manifest["devDependencies"]?.["node"])
     assert.strictEqual(manifest["allowScripts"]?.["node"], true)
   })

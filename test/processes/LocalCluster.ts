@@ -1,0 +1,140 @@
+/**
+ * A cluster of real processes on loopback, from `dist/`, with its logs on disk: what tests kill and benchmarks load.
+ */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { createServer } from "node:net"
+import { join, resolve } from "node:path"
+
+const main = resolve(import.meta.dirname, "../../dist/main.js")
+
+export class NotReady extends Data.TaggedError("NotReady")<{ readonly message: string }> {}
+
+export interface LocalNode {
+  readonly id: string
+  readonly url: string
+  readonly dataDir: string
+  /** Starts the process, with the same command each time. */
+  readonly start: Effect.Effect<void>
+  /** Sends the signal and waits for the process to end; its exit code, or null where the signal ended it. */
+  readonly stop: (signal: NodeJS.Signals) => Effect.Effect<number | null>
+  readonly isRunning: () => boolean
+  readonly pid: () => number | undefined
+  /** Everything it has printed so far. */
+  readonly output: () => string
+}
+
+export interface LocalCluster {
+  readonly nodes: ReadonlyArray<LocalNode>
+  readonly urls: ReadonlyArray<string>
+  /** Waits until a node that is up says who leads. */
+  readonly leader: Effect.Effect<LocalNode, NotReady>
+}
+
+export interface Status {
+  readonly id: string
+  readonly role: string
+  readonly term: number
+  readonly leader: { readonly id: string; readonly url: string } | null
+  readonly commitIndex: number
+  readonly lastApplied: number
+  readonly lastLogIndex: number
+}
+
+/** Ports that were free a moment ago, all different. */
+export const freePorts = (count: number): Effect.Effect<ReadonlyArray<number>> =>
+  Effect.promise(async () => {
+    const servers = await Promise.all(Array.from({ length: count }, async () => {
+      const server = createServer().listen(0, "127.0.0.1")
+      await once(server, "listening")
+      return server
+    }))
+    const ports = servers.map((server) => {
+      const address = server.address()
+      return typeof address === "object" && address !== null ? address.port : 0
+    })
+    await Promise.all(servers.map(async (server) => {
+      server.close()
+      await once(server, "close")
+    }))
+    return ports
+  })
+
+export const status = (url: string): Effect.Effect<Status, NotReady> =>
+  Effect.tryPromise({
+    try: async (signal) => {
+      const response = await fetch(`${url}/v1/status`, { signal })
+      const body: Status = JSON.parse(await response.text())
+      return body
+    },
+    catch: (cause) => new NotReady({ message: `${url}: ${String(cause)}` })
+  }).pipe(Effect.timeoutOrElse({ duration: 1000, orElse: () => Effect.fail(new NotReady({ message: url })) }))
+
+const stopped = (child: ChildProcess | undefined, signal: NodeJS.Signals): Effect.Effect<number | null> =>
+  Effect.promise(async () => {
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null
+    const exited = once(child, "exit")
+    child.kill(signal)
+    await exited
+    return child.exitCode
+  })
+
+const makeNode = Effect.fnUntraced(function*(
+  node: { readonly id: string; readonly url: string; readonly dataDir: string; readonly args: ReadonlyArray<string> },
+  nodeOptions: ReadonlyArray<string>
+) {
+  let child: ChildProcess | undefined
+  let output = ""
+  const start = Effect.sync(() => {
+    child = spawn(process.execPath, [...nodeOptions, main, "serve", ...node.args], {
+      stdio: ["ignore", "pipe", "pipe"]
+    })
+    child.stdout?.on("data", (chunk) => void (output += String(chunk)))
+    child.stderr?.on("data", (chunk) => void (output += String(chunk)))
+  })
+  yield* Effect.addFinalizer(() => stopped(child, "SIGKILL"))
+  const running: LocalNode = {
+    id: node.id,
+    url: node.url,
+    dataDir: node.dataDir,
+    start,
+    stop: (signal) => Effect.suspend(() => stopped(child, signal)),
+    isRunning: () => child !== undefined && child.exitCode === null && child.signalCode === null,
+    pid: () => child?.pid,
+    output: () => output
+  }
+  return running
+})
+
+/** Makes the nodes n1 … n(size) with their data below `root`, and starts them. They are killed when the scope closes. */
+export const make = Effect.fnUntraced(function*(options: {
+  readonly size: number
+  readonly root: string
+  readonly args?: ReadonlyArray<string>
+  readonly nodeOptions?: ReadonlyArray<string>
+}): Effect.fn.Return<LocalCluster, never, Scope.Scope> {
+  const ports = yield* freePorts(options.size)
+  const members = ports.map((port, i) => ({ id: `n${i + 1}`, port, url: `http://127.0.0.1:${port}` }))
+  const peers = members.flatMap(({ id, url }) => ["--peer", `${id}=${url}`])
+  const nodes = yield* Effect.forEach(members, ({ id, port, url }) => {
+    const dataDir = join(options.root, id)
+    const args = ["--id", id, "--listen", `127.0.0.1:${port}`, "--data-dir", dataDir, ...peers, ...options.args ?? []]
+    return makeNode({ id, url, dataDir, args }, options.nodeOptions ?? [])
+  })
+  yield* Effect.forEach(nodes, (node) => node.start)
+  const leader = Effect.suspend(() =>
+    Effect.firstSuccessOf(nodes.filter((n) => n.isRunning()).map((n) => status(n.url)))
+  )
+    .pipe(
+      Effect.flatMap((seen) => {
+        const led = nodes.find((node) => node.id === seen.leader?.id)
+        return led?.isRunning() === true ? Effect.succeed(led) : Effect.fail(new NotReady({ message: "no leader yet" }))
+      }),
+      Effect.retry({ schedule: Schedule.spaced(25), times: 800 })
+    )
+  return { nodes, urls: nodes.map((node) => node.url), leader }
+})
