@@ -40,7 +40,7 @@ export const closedLoop = <E, R>(options: {
       discard: true
     })
     const seconds = (nowMs() - startMs) / 1000
-    const sorted = Float64Array.from(latencies).sort()
+    const sorted = Float64Array.from(latencies).toSorted()
     return {
       inFlight: options.inFlight,
       operations: sorted.length,

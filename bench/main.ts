@@ -25,6 +25,8 @@ const valueBytes = 256
 const keys = 10_000
 const inFlights = [1, 16, 64, 256]
 
+const keyOf = (n: number): string => `key-${(n * 7919) % keys}`
+
 /** The same disk as the checkout: a temporary directory may be in memory, where a sync costs nothing. */
 const root = Effect.acquireRelease(
   Effect.sync(() => {
@@ -51,7 +53,6 @@ const rowText = (row: Row): string =>
 const measure = Effect.gen(function*() {
   const store = Protocol.wire.on(yield* RaftClient)
   const values = Array.from({ length: 64 }, () => new Uint8Array(randomBytes(valueBytes)))
-  const keyOf = (n: number) => `key-${(n * 7919) % keys}`
   const put = (n: number) =>
     store.propose({ _tag: "Put", key: keyOf(n), value: values[n % values.length] ?? new Uint8Array() })
   const get = (n: number) => store.read({ _tag: "Get", key: keyOf(n) })

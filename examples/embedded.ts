@@ -1,4 +1,4 @@
-import { Context, Effect, Layer, Schedule, Schema } from "effect"
+import { Console, Context, Effect, Layer, Schedule, Schema } from "effect"
 import { Configuration, RaftNode, StateMachine, StorageMemory, TransportMemory } from "titan-raft"
 
 const Counter = StateMachine.make({
@@ -15,7 +15,7 @@ const ids = ["n1", "n2", "n3"]
 const network = TransportMemory.makeNetwork({ seed: 1 })
 
 const nodeLayer = (nodeId: string) =>
-  RaftNode.RaftNode.layer({ configuration: Configuration.ofVoters(ids) }).pipe(Layer.provide([
+  RaftNode.layer({ configuration: Configuration.ofVoters(ids) }).pipe(Layer.provide([
     StorageMemory.layer({ disk: StorageMemory.makeDisk({ clusterId: "embedded", nodeId }) }),
     TransportMemory.layer({ network, id: nodeId }),
     Layer.fresh(Counter.layer)
@@ -23,10 +23,15 @@ const nodeLayer = (nodeId: string) =>
 
 export const program = Effect.gen(function*() {
   const contexts = yield* Effect.forEach(ids, (id) => Layer.build(nodeLayer(id)))
-  const counters = contexts.map((context) => Counter.on(Context.get(context, RaftNode.RaftNode)))
-  // Only the leader takes requests, and the others certainly apply nothing: asking each in turn is safe.
-  const untilLed = { while: (error: { _tag: string }) => error._tag === "NotLeader", schedule: Schedule.spaced("50 millis") }
-  const total = yield* Effect.firstSuccessOf(counters.map((counter) => counter.propose({ add: 2 }))).pipe(Effect.retry(untilLed))
-  const read = yield* Effect.firstSuccessOf(counters.map((counter) => counter.read())).pipe(Effect.retry(untilLed))
-  return { total, read }
+  const nodes = contexts.map((context) => Context.get(context, RaftNode.RaftNode))
+  const leader = yield* Effect.forEach(nodes, (node) => node.status).pipe(
+    Effect.map((all) => nodes[all.findIndex((status) => status.role === "Leader")]),
+    Effect.filterOrFail((node) => node !== undefined, () => "nobody leads yet"),
+    Effect.retry(Schedule.spaced("50 millis"))
+  )
+  const counter = Counter.on(leader)
+  const total = yield* counter.propose({ add: 2 })
+  return { total, read: yield* counter.read() }
 }).pipe(Effect.scoped)
+
+if (import.meta.main) await Effect.runPromise(Effect.flatMap(program, Console.log))

@@ -79,6 +79,9 @@ export class RaftNode extends Context.Service<RaftNode, {
     Layer.effect(RaftNode, make(options))
 }
 
+/** The layer of one node; the same as `RaftNode.layer` of the service. */
+export const layer = RaftNode.layer
+
 /** What waits, as the core should see it: messages in the order they came, then one batch of each kind of request, then the time. */
 const gather = (events: ReadonlyArray<Event>): ReadonlyArray<Event> => {
   if (events.length === 1) return events
