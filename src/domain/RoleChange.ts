@@ -20,9 +20,14 @@ export const becomeFollower = (state: NodeState, leaderId: NodeId | undefined, t
   return withElectionDeadline({ ...state, role: { _tag: "Follower", leaderId } }, turn.nowMs)
 }
 
-/** A higher term was seen: the vote was for another term, and whoever led or stood in the old one no longer does. */
-export const adoptTerm = (state: NodeState, term: Term, turn: Turn.Turn): NodeState => ({
-  ...becomeFollower(state, undefined, turn),
+/** A higher term was seen: the vote was for another term, and whoever led or stood in the old one no longer does; `leaderId` leads the new one, as far as known. */
+export const adoptTerm = (
+  state: NodeState,
+  term: Term,
+  leaderId: NodeId | undefined,
+  turn: Turn.Turn
+): NodeState => ({
+  ...becomeFollower(state, leaderId, turn),
   term,
   votedFor: undefined
 })

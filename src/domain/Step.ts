@@ -69,7 +69,9 @@ const onReceived = (state: NodeState, from: NodeId, message: Message, turn: Turn
       return Election.onRequestPreVoteResponse(state, from, message, turn)
     }
     if (message._tag === "RequestVote" && Election.believesInLeader(state, turn.nowMs)) return state
-    return onCurrent(adoptTerm(state, message.term, turn), from, message, turn)
+    // Only the leader of its term sends AppendEntries, so that whoever is refused now hears at once where to go.
+    const leaderId = message._tag === "AppendEntries" ? from : undefined
+    return onCurrent(adoptTerm(state, message.term, leaderId, turn), from, message, turn)
   }
   return message.term < state.term ? onStale(state, from, message, turn) : onCurrent(state, from, message, turn)
 }

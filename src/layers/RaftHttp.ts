@@ -1,0 +1,139 @@
+/**
+ * The server side of peer traffic: `PeerRpc` at `/raft` of the node's HTTP server. The handlers are synchronous up to
+ * delivery, and RPC starts them in the order their frames arrived, so messages reach the node in the order they were
+ * sent.
+ *
+ * Nothing that arrives can do more harm than to its own connection: a stranger is refused with a reason, a malformed
+ * message is dropped by itself, and a frame that is no RPC spoils only the connection it came on.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as RpcServer from "effect/rpc/RpcServer"
+import { randomUUID } from "node:crypto"
+import type { NodeId } from "../domain/NodeId.ts"
+import * as MessageCodec from "./MessageCodec.ts"
+import * as PeerRpc from "./PeerRpc.ts"
+
+/** For `NodeHttpServer.layer({ …, websocket })`: the largest frame the node reads. */
+export const websocket = { maxPayload: PeerRpc.frameBytesMax }
+
+/** A caller may claim any name; what is quoted is short and on one line. */
+const quote = (text: string): string => JSON.stringify(text.slice(0, 64))
+
+const refuse = (reason: PeerRpc.Refused["reason"], message: string) => new PeerRpc.Refused({ reason, message })
+
+const problemOf = (
+  inbox: PeerRpc.PeerInbox["Service"],
+  hello: typeof PeerRpc.Hello.payloadSchema.Type
+): PeerRpc.Refused | undefined => {
+  const { clusterId, from, protocolVersion, to } = hello
+  if (protocolVersion !== PeerRpc.protocolVersion) {
+    return refuse(
+      "ProtocolVersion",
+      `${inbox.id} speaks peer protocol ${PeerRpc.protocolVersion} and ${quote(from)} speaks ${protocolVersion}: ` +
+        "run the same version of Titan on both"
+    )
+  }
+  if (clusterId !== inbox.clusterId) {
+    return refuse(
+      "ClusterId",
+      `${inbox.id} belongs to cluster ${quote(inbox.clusterId)} and ${quote(from)} to ${quote(clusterId)}: ` +
+        "check the addresses, and whose data directory each server uses"
+    )
+  }
+  if (to !== inbox.id) return refuse("Target", `this is ${inbox.id}, not ${quote(to)}: check the addresses of both`)
+  if (from === inbox.id) {
+    return refuse("Self", `${inbox.id} cannot be called by another server of that name: give every server its own`)
+  }
+  if (!inbox.isPeer(from)) {
+    return refuse("UnknownPeer", `${inbox.id} knows no server ${quote(from)}: add it to the peers of ${inbox.id}`)
+  }
+  return undefined
+}
+
+const unknownToken = refuse(
+  "UnknownToken",
+  "this conversation is over: a later one took its place, or the server restarted; " +
+    "if it happens again and again, two processes run under one server's name"
+)
+
+const handlers = PeerRpc.PeerRpcs.toLayer(Effect.gen(function*() {
+  const inbox = yield* PeerRpc.PeerInbox
+  const isNews = PeerRpc.makeLogGate()
+  // One conversation per peer, so both maps are bounded by the number of peers.
+  const tokenOf = new Map<NodeId, string>()
+  const peerOf = new Map<string, NodeId>()
+
+  const warn = (peer: string, text: string, problem: string) =>
+    Effect.flatMap(Clock.currentTimeMillis, (nowMs) =>
+      isNews(peer, problem, nowMs)
+        ? Effect.annotateLogs(Effect.logWarning(text), { node: inbox.id, peer, problem })
+        : Effect.void)
+
+  const open = (peer: NodeId): { readonly token: string } => {
+    const token = randomUUID()
+    peerOf.delete(tokenOf.get(peer) ?? "")
+    tokenOf.set(peer, token)
+    peerOf.set(token, peer)
+    return { token }
+  }
+
+  return {
+    Hello: (hello) =>
+      Effect.suspend(() => {
+        const refused = problemOf(inbox, hello)
+        if (refused === undefined) return Effect.succeed(open(hello.from))
+        const peer = hello.from.slice(0, 64)
+        return Effect.andThen(warn(peer, "refused a server that called", refused.message), Effect.fail(refused))
+      }),
+    Deliver: ({ messages, token }) =>
+      Effect.suspend(() => {
+        const from = peerOf.get(token)
+        if (from === undefined) return Effect.fail(unknownToken)
+        let problem: string | undefined
+        for (const wire of messages) {
+          const decoded = MessageCodec.fromWire(wire)
+          if ("message" in decoded) inbox.deliver({ _tag: "Received", from, message: decoded.message })
+          else problem ??= `${wire._tag}: ${decoded.problem}`
+        }
+        return problem === undefined ? Effect.void : warn(from, "dropped a malformed message", problem)
+      })
+  }
+}))
+
+/** A plain request is told what this path is for; an upgrade becomes a connection. */
+const protocol = Layer.effect(RpcServer.Protocol)(Effect.gen(function*() {
+  const { httpEffect, protocol } = yield* RpcServer.makeProtocolWithHttpEffectWebsocket
+  const router = yield* HttpRouter.HttpRouter
+  yield* router.add(
+    "GET",
+    PeerRpc.path,
+    Effect.flatMap(
+      HttpServerRequest.HttpServerRequest,
+      (request) =>
+        request.headers["upgrade"]?.toLowerCase() === "websocket"
+          // A connection that breaks ends its request with a defect; it is an ordinary event here, and the caller
+          // reports it.
+          ? Effect.catchDefect(httpEffect, () => Effect.succeed(HttpServerResponse.empty()))
+          : Effect.succeed(HttpServerResponse.text("servers of the cluster talk here, over a WebSocket\n", {
+            status: 426,
+            headers: { upgrade: "websocket", connection: "Upgrade" }
+          }))
+    )
+  )
+  return protocol
+}))
+
+/**
+ * The route, for `HttpRouter.serve(...)`. It needs the `PeerInbox` of the node's `TransportHttp.layer`, which must be
+ * provided outside `serve`: layers first built inside it are private to it, and the node would listen to another
+ * instance.
+ */
+export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | PeerRpc.PeerInbox> = RpcServer.layer(
+  PeerRpc.PeerRpcs,
+  { disableTracing: true, disableFatalDefects: true }
+).pipe(Layer.provide([protocol, handlers]), Layer.provide(PeerRpc.layerSerialization))

@@ -1,0 +1,151 @@
+/**
+ * The HTTP API as a declaration: what `/openapi.json` shows, what requests are decoded with, and where each error's status is said.
+ * `Http.ts` answers it.
+ */
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
+import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
+import * as OpenApi from "effect/http-api/OpenApi"
+import * as Schema from "effect/Schema"
+import { ServerStatus, version } from "../../services/ServerStatus.ts"
+import * as Protocol from "./Protocol.ts"
+
+const notApplied = { outcome: Schema.tag("not-applied") }
+
+/** The request cannot be understood; `message` names the parameter. */
+export class BadRequest extends Schema.TaggedError<BadRequest>()("BadRequest", { message: Schema.String }, {
+  httpApiStatus: 400
+}) {}
+export class NotFound extends Schema.TaggedError<NotFound>()("NotFound", { message: Schema.String }, {
+  httpApiStatus: 404
+}) {}
+export class KeyNotFound extends Schema.TaggedError<KeyNotFound>()("KeyNotFound", {}, { httpApiStatus: 404 }) {}
+/** Nothing changed: the key's revision is `revision`, 0 where there is no such key. */
+export class RevisionMismatch extends Schema.TaggedError<RevisionMismatch>()(
+  "RevisionMismatch",
+  { revision: Protocol.Revision },
+  { httpApiStatus: 409 }
+) {}
+export class TooLarge extends Schema.TaggedError<TooLarge>()("TooLarge", {
+  message: Schema.String,
+  limitBytes: Schema.Int,
+  ...notApplied
+}, { httpApiStatus: 413 }) {}
+/** Comes with `Location`, the same request at the leader: every HTTP client can follow it with method and body. */
+export class NotLeader extends Schema.TaggedError<NotLeader>()("NotLeader", { leader: Schema.String, ...notApplied }, {
+  httpApiStatus: 307
+}) {}
+export class NoLeader extends Schema.TaggedError<NoLeader>()("NoLeader", notApplied, { httpApiStatus: 503 }) {}
+export class Overloaded extends Schema.TaggedError<Overloaded>()("Overloaded", notApplied, { httpApiStatus: 503 }) {}
+export class ReadUnconfirmed extends Schema.TaggedError<ReadUnconfirmed>()("ReadUnconfirmed", notApplied, {
+  httpApiStatus: 503
+}) {}
+export class Stopped extends Schema.TaggedError<Stopped>()("Stopped", notApplied, { httpApiStatus: 503 }) {}
+export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()(
+  "OutcomeUnknown",
+  { outcome: Schema.tag("unknown") },
+  { httpApiStatus: 504 }
+) {}
+export class NotReady extends Schema.TaggedError<NotReady>()("NotReady", { message: Schema.String }, {
+  httpApiStatus: 503
+}) {}
+
+/** Turns what Schema says about a bad parameter into `BadRequest`. */
+export class NamesParameter extends HttpApiMiddleware.Service<NamesParameter>()("titan/kv/NamesParameter", {
+  error: BadRequest
+}) {}
+
+const text = (problem: (value: string) => string | undefined) => Schema.String.check(Schema.makeFilter(problem))
+
+/** Decimal digits, and nothing else that JavaScript would read as a number. */
+const Digits = (from: number, to: number, expected: string) =>
+  text((value) => /^\d{1,16}$/.test(value) && Number(value) >= from && Number(value) <= to ? undefined : expected)
+
+const key = text(Protocol.keyProblem).annotate({ description: "Percent-encoded UTF-8, 1 to 4096 bytes." })
+const ifRevision = Schema.optionalKey(
+  Digits(0, Number.MAX_SAFE_INTEGER, "must be a whole number from 0").annotate({
+    description: "Only if the key has this revision; 0: only if it does not exist."
+  })
+)
+const consistency = Schema.optionalKey(
+  text((value) =>
+    value === "linearizable"
+      ? undefined
+      : value === "stale"
+      ? "stale is not supported by this version; only linearizable is"
+      : "must be linearizable"
+  )
+)
+const reads = [BadRequest, NotLeader, NoLeader, Overloaded, ReadUnconfirmed, Stopped] as const
+const writes = [
+  BadRequest,
+  RevisionMismatch,
+  TooLarge,
+  NotLeader,
+  NoLeader,
+  Overloaded,
+  Stopped,
+  OutcomeUnknown
+] as const
+const bytes = Schema.Uint8Array.pipe(HttpApiSchema.asUint8Array())
+
+const kv = HttpApiGroup.make("kv").add(
+  HttpApiEndpoint.put("put", "/v1/kv/:key", {
+    params: { key },
+    query: { "if-revision": ifRevision },
+    payload: bytes,
+    success: Schema.Struct({ revision: Protocol.Revision }),
+    error: writes
+  }),
+  HttpApiEndpoint.get("get", "/v1/kv/:key", {
+    params: { key },
+    query: { consistency },
+    success: HttpApiSchema.WithHeaders(bytes, { "titan-revision": Schema.String, "titan-version": Schema.String }),
+    error: [...reads, KeyNotFound]
+  }),
+  HttpApiEndpoint.delete("delete", "/v1/kv/:key", {
+    params: { key },
+    query: { "if-revision": ifRevision },
+    success: Schema.Struct({ revision: Protocol.Revision, deleted: Schema.Boolean }),
+    error: writes
+  }),
+  HttpApiEndpoint.get("list", "/v1/kv", {
+    query: {
+      prefix: Schema.optionalKey(Schema.String),
+      limit: Schema.optionalKey(
+        Digits(1, Protocol.listLimitMax, `must be a whole number from 1 to ${Protocol.listLimitMax}`).annotate({
+          description: `At most this many items, 1 to ${Protocol.listLimitMax}; ${Protocol.listLimitDefault} if absent.`
+        })
+      ),
+      after: Schema.optionalKey(Schema.String),
+      consistency
+    },
+    success: Schema.Struct({
+      items: Schema.Array(Schema.Struct({
+        key: Schema.String,
+        value: Schema.String.annotate({ description: "base64" }),
+        revision: Protocol.Revision
+      })),
+      revision: Protocol.Revision,
+      more: Schema.Boolean
+    }),
+    error: reads
+  })
+).middleware(NamesParameter)
+
+const node = HttpApiGroup.make("node").add(
+  HttpApiEndpoint.get("status", "/v1/status", { success: ServerStatus }),
+  HttpApiEndpoint.get("livez", "/livez", { success: Schema.Struct({ status: Schema.Literal("ok") }) }),
+  HttpApiEndpoint.get("readyz", "/readyz", {
+    success: Schema.Struct({ status: Schema.Literal("ok"), leader: Schema.String }),
+    error: NotReady
+  })
+)
+
+export class Api extends HttpApi.make("titan").add(kv).add(node).annotateMerge(OpenApi.annotations({
+  title: "Titan",
+  version,
+  description: "A linearizable key-value store, replicated with Raft. Every server answers; followers redirect."
+})) {}

@@ -1,0 +1,123 @@
+/**
+ * The few calls on files that a write-ahead log needs, as Effects that fail with `StorageError`.
+ *
+ * They wrap the callback API of node:fs: promises on a FileHandle cost 10-30 % more, and the platform's FileSystem
+ * has no positional write and no fdatasync. None can be interrupted: a call that the kernel still works on when its
+ * file is closed could hit whatever file gets the same descriptor next.
+ */
+import * as Effect from "effect/Effect"
+import { Buffer } from "node:buffer"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { StorageError } from "../../services/Storage.ts"
+
+type Failure = NodeJS.ErrnoException | null
+
+const advice = "The node must stop: what the disk holds is unknown until it is read again at the next start"
+
+/** What a failed system call means. `doing` completes "could not …". */
+export const failure = (doing: string, path: string, error: NodeJS.ErrnoException): StorageError =>
+  error.code === "ENOSPC" || error.code === "EDQUOT"
+    ? new StorageError({
+      reason: "DiskFull",
+      path,
+      message:
+        `could not ${doing} ${path}: the disk is full (${error.code}). ${advice}; free space, then start it again`
+    })
+    : new StorageError({ reason: "Failed", path, message: `could not ${doing} ${path}: ${error.message}. ${advice}` })
+
+const call = <A>(
+  doing: string,
+  path: string,
+  run: (done: (error: Failure, value: A) => void) => void
+): Effect.Effect<A, StorageError> =>
+  Effect.uninterruptible(
+    Effect.callback<A, StorageError>((resume) =>
+      run((error, value) => resume(error === null ? Effect.succeed(value) : Effect.fail(failure(doing, path, error))))
+    )
+  )
+
+const command = (
+  doing: string,
+  path: string,
+  run: (done: (error: Failure) => void) => void
+): Effect.Effect<void, StorageError> => call<void>(doing, path, (done) => run((error) => done(error ?? null)))
+
+/** Opens `path`; the flags are those of `fs.open`. */
+export const open = (path: string, flags: string): Effect.Effect<number, StorageError> =>
+  call("open", path, (done) => Fs.open(path, flags, 0o640, done))
+
+/** Closes a descriptor. A failure is of no interest: everything that matters was synced before. */
+export const close = (fd: number): Effect.Effect<void> =>
+  Effect.uninterruptible(Effect.callback<void>((resume) => Fs.close(fd, () => resume(Effect.void))))
+
+export const sizeOf = (fd: number, path: string): Effect.Effect<number, StorageError> =>
+  Effect.map(call<Fs.Stats>("examine", path, (done) => Fs.fstat(fd, done)), (stats) => stats.size)
+
+/** The names in a directory, sorted. */
+export const list = (directory: string): Effect.Effect<ReadonlyArray<string>, StorageError> =>
+  Effect.map(call<Array<string>>("list", directory, (done) => Fs.readdir(directory, done)), (names) => names.toSorted())
+
+/** The file's first `length` bytes, or all of them when it is shorter. The caller bounds `length`. */
+export const read = Effect.fnUntraced(function*(fd: number, path: string, length: number) {
+  const bytes = Buffer.allocUnsafeSlow(length)
+  let at = 0
+  while (at < length) {
+    const count = yield* call<number>("read", path, (done) => Fs.read(fd, bytes, at, length - at, at, done))
+    if (count === 0) break
+    at += count
+  }
+  return bytes.subarray(0, at)
+})
+
+/** Writes all of `bytes` at `position`: a short write goes on with the rest, until nothing more fits. */
+export const writeThen = (fd: number, bytes: Uint8Array, position: number, done: (error: Failure) => void): void =>
+  Fs.write(fd, bytes, 0, bytes.length, position, (error, count) => {
+    if (error !== null) return done(error)
+    if (count === bytes.length) return done(null)
+    writeThen(fd, bytes.subarray(count), position + count, done)
+  })
+
+/** Writes all of `bytes` at `position`, then syncs: one write and one fdatasync. */
+export const writeDurablyThen = (
+  fd: number,
+  bytes: Uint8Array,
+  position: number,
+  done: (error: Failure) => void
+): void =>
+  writeThen(fd, bytes, position, (error) => {
+    if (error !== null) return done(error)
+    Fs.fdatasync(fd, done)
+  })
+
+export const write = (fd: number, path: string, bytes: Uint8Array, position: number) =>
+  command("write to", path, (done) => writeThen(fd, bytes, position, done))
+
+export const writeDurably = (fd: number, path: string, bytes: Uint8Array, position: number) =>
+  command("write to", path, (done) => writeDurablyThen(fd, bytes, position, done))
+
+export const sync = (fd: number, path: string) => command("sync", path, (done) => Fs.fsync(fd, done))
+
+export const rename = (from: string, to: string) => command("rename to", to, (done) => Fs.rename(from, to, done))
+
+export const unlink = (path: string) => command("delete", path, (done) => Fs.unlink(path, done))
+
+/** Makes what was created, renamed or deleted in a directory durable. */
+export const syncDirectory = (directory: string): Effect.Effect<void, StorageError> =>
+  Effect.acquireUseRelease(open(directory, "r"), (fd) => sync(fd, directory), close)
+
+/** Creates a directory and those above it, durably, unless it exists. */
+export const makeDirectory = Effect.fnUntraced(function*(directory: string) {
+  const first = yield* call<string | undefined>(
+    "create",
+    directory,
+    (done) => Fs.mkdir(directory, { recursive: true, mode: 0o750 }, done)
+  )
+  if (first === undefined) return
+  const top = Path.dirname(Path.resolve(first))
+  let path = Path.resolve(directory)
+  while (path !== top && path !== Path.dirname(path)) {
+    path = Path.dirname(path)
+    yield* syncDirectory(path)
+  }
+})

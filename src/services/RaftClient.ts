@@ -1,0 +1,230 @@
+/**
+ * A cluster, as a program outside of it holds it: finds the leader, follows it when it changes, and tries again whatever was certainly
+ * not applied.
+ *
+ * ```ts
+ * const client = yield* RaftClient
+ * const result = yield* client.propose(command)      // Uint8Array, once committed and applied by the leader
+ * ```
+ *
+ * The rule (raft-rules R4): a write whose fate is unknown is never sent again, it fails with `OutcomeUnknown`. Everything else is tried
+ * again, on every server, until the deadline: then it fails with `Unavailable`, which says that nothing was applied and why.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Schema from "effect/Schema"
+import { OutcomeUnknown, type Overloaded, type ReadUnconfirmed, type Stopped, type TooLarge } from "./RaftNode.ts"
+import type { ServerStatus } from "./ServerStatus.ts"
+
+/** No server took the request before the deadline, and none may have applied it. `attempts` has the last failure of each server. */
+export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable", {
+  deadlineMs: Schema.Int,
+  attempts: Schema.Array(Schema.Struct({ url: Schema.String, reason: Schema.String })),
+  outcome: Schema.tag("not-applied")
+}) {
+  override get message(): string {
+    const reasons = this.attempts.map(({ reason, url }) => `${url}: ${reason}`)
+    return `not applied: no server answered as the leader within ${this.deadlineMs} ms; ${reasons.join("; ")}`
+  }
+}
+
+/** A server's answer that it does not lead, with the leader's name and base URL where it knows them. */
+export class Redirected extends Schema.TaggedError<Redirected>()("NotLeader", {
+  leader: Schema.optionalKey(Schema.String),
+  url: Schema.optionalKey(Schema.String),
+  outcome: Schema.tag("not-applied")
+}) {}
+
+/** No connection to the server: whatever was to be sent was not. */
+export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable", { reason: Schema.String }) {}
+
+/** The connection broke after the request was sent and before it was answered. */
+export class Lost extends Schema.TaggedError<Lost>()("Lost", { reason: Schema.String }) {}
+
+export type ProposeError = TooLarge | OutcomeUnknown | Unavailable
+export type ReadError = Unavailable
+
+/** What one server of the list says about itself, or why it says nothing. */
+export type EndpointStatus =
+  | { readonly _tag: "Up"; readonly url: string; readonly status: ServerStatus }
+  | { readonly _tag: "Down"; readonly url: string; readonly reason: string }
+
+export class RaftClient extends Context.Service<RaftClient, {
+  /** Sends a command to the leader; resolves with its result once it is committed and applied there. */
+  readonly propose: (command: Uint8Array) => Effect.Effect<Uint8Array, ProposeError>
+  /** Answers a query linearizably. Tried again as often as needed, since it changes nothing. */
+  readonly read: (query: Uint8Array) => Effect.Effect<Uint8Array, ReadError>
+  /** Asks every server of the list, at the same time, in the order of the list. */
+  readonly status: Effect.Effect<ReadonlyArray<EndpointStatus>>
+}>()("titan/RaftClient") {}
+
+/** An open connection to one server. */
+export interface Connection {
+  readonly propose: (
+    command: Uint8Array
+  ) => Effect.Effect<Uint8Array, Redirected | Overloaded | TooLarge | OutcomeUnknown | Stopped | Lost>
+  readonly read: (
+    query: Uint8Array
+  ) => Effect.Effect<Uint8Array, Redirected | Overloaded | ReadUnconfirmed | Stopped | Lost>
+  readonly status: Effect.Effect<ServerStatus, Lost>
+}
+
+export interface Options {
+  /** Base URLs of servers, such as `http://127.0.0.1:7101`: at least one; others are found through their hints. */
+  readonly endpoints: ReadonlyArray<string>
+  /** How long one request may take altogether, in milliseconds. Default 5000. */
+  readonly deadlineMs?: number | undefined
+  /** How long to wait for a connection, and for the answer to a read or a status, before trying another server. Default 1000. */
+  readonly attemptMs?: number | undefined
+  /** The pause after all known servers were tried: the first, and the longest, before jitter. Defaults 25 and 500. */
+  readonly backoffMsMin?: number | undefined
+  readonly backoffMsMax?: number | undefined
+}
+
+type Failure =
+  | Effect.Error<ReturnType<Connection["propose"]>>
+  | Effect.Error<ReturnType<Connection["read"]>>
+  | Unreachable
+
+/** One request: how to send it, and whether sending it twice is harmless. */
+interface Request {
+  readonly send: (connection: Connection) => Effect.Effect<Uint8Array, Exclude<Failure, Unreachable>>
+  readonly repeatable: boolean
+}
+
+type Attempt =
+  | { readonly _tag: "Answered"; readonly bytes: Uint8Array }
+  | { readonly _tag: "Failed"; readonly failure: Failure }
+
+const reasonOf = (failure: Failure): string => {
+  switch (failure._tag) {
+    case "NotLeader":
+      return failure.leader === undefined
+        ? "does not lead and knows no leader"
+        : `does not lead; it says that ${failure.leader} does`
+    case "Unreachable":
+    case "Lost":
+      return failure.reason
+    default:
+      return failure.message
+  }
+}
+
+type Connect = (url: string) => Effect.Effect<Connection, Unreachable>
+
+interface Limits {
+  readonly deadlineMs: number
+  readonly attemptMs: number
+  readonly backoffMsMin: number
+  readonly backoffMsMax: number
+}
+
+const within = <A, E, E2>(effect: Effect.Effect<A, E>, ms: number, late: (reason: string) => E2, what: string) =>
+  Effect.timeoutOrElse(effect, {
+    duration: Duration.millis(ms),
+    orElse: () => Effect.fail(late(`${what} within ${Math.round(ms)} ms`))
+  })
+
+const opened = (connect: Connect, url: string, ms: number) =>
+  within(connect(url), ms, (reason) => new Unreachable({ reason }), "no connection")
+
+/** Sends a request to one server. A write that was sent waits for its answer until the deadline, whatever `attemptMs` is. */
+const attempt = (
+  connect: Connect,
+  request: Request,
+  url: string,
+  times: { readonly attemptMs: number; readonly leftMs: number }
+): Effect.Effect<Attempt> => {
+  const attemptMs = Math.min(times.attemptMs, times.leftMs)
+  return opened(connect, url, attemptMs).pipe(
+    Effect.flatMap((connection) =>
+      within(
+        request.send(connection),
+        request.repeatable ? attemptMs : times.leftMs,
+        (reason) => new Lost({ reason }),
+        "no answer"
+      )
+    ),
+    Effect.match({
+      onFailure: (failure): Attempt => ({ _tag: "Failed", failure }),
+      onSuccess: (bytes): Attempt => ({ _tag: "Answered", bytes })
+    })
+  )
+}
+
+const statusOf = (connect: Connect, url: string, attemptMs: number): Effect.Effect<EndpointStatus> =>
+  opened(connect, url, attemptMs).pipe(
+    Effect.flatMap((connection) => within(connection.status, attemptMs, (reason) => new Lost({ reason }), "no answer")),
+    Effect.match({
+      onFailure: ({ reason }): EndpointStatus => ({ _tag: "Down", url, reason }),
+      onSuccess: (status): EndpointStatus => ({ _tag: "Up", url, status })
+    })
+  )
+
+/** Sends requests to whoever leads, in rounds: every known server once, then a pause. */
+const makeRun = (endpoints: ReadonlyArray<string>, connect: Connect, limits: Limits) => {
+  const { attemptMs, backoffMsMax, backoffMsMin, deadlineMs } = limits
+  /** Where the leader was last seen: a hint, wrong at worst. */
+  let leaderUrl: string | undefined
+
+  /** Remembers what a failure says about where the leader is. */
+  const learn = (url: string, failure: Failure): void => {
+    if (failure._tag === "NotLeader" && failure.url !== undefined) leaderUrl = failure.url
+    else if (failure._tag !== "Overloaded" && leaderUrl === url) leaderUrl = undefined
+  }
+
+  /** The hint first, however it came; then the list. Each server is asked once in a round, so stale hints cannot go in circles. */
+  const nextUrl = (tried: ReadonlySet<string>): string | undefined =>
+    leaderUrl !== undefined && !tried.has(leaderUrl) ? leaderUrl : endpoints.find((url) => !tried.has(url))
+
+  const unavailable = (reasons: ReadonlyMap<string, string>): Unavailable =>
+    new Unavailable({ deadlineMs, attempts: Array.from(reasons, ([url, reason]) => ({ url, reason })) })
+
+  return Effect.fnUntraced(function*(request: Request): Effect.fn.Return<Uint8Array, ProposeError> {
+    const clock = yield* Clock.Clock
+    const nowMs = (): number => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+    const until = nowMs() + deadlineMs
+    const reasons = new Map<string, string>()
+    for (let round = 0;; round++) {
+      const tried = new Set<string>()
+      for (let url = nextUrl(tried); url !== undefined; url = nextUrl(tried)) {
+        const leftMs = until - nowMs()
+        if (leftMs <= 0) return yield* unavailable(reasons)
+        tried.add(url)
+        const attempted: Attempt = yield* attempt(connect, request, url, { attemptMs, leftMs })
+        if (attempted._tag === "Answered") {
+          leaderUrl = url
+          return attempted.bytes
+        }
+        const { failure } = attempted
+        if (failure._tag === "TooLarge" || failure._tag === "OutcomeUnknown") return yield* failure
+        learn(url, failure)
+        if (failure._tag === "Lost" && !request.repeatable) return yield* new OutcomeUnknown()
+        reasons.set(url, reasonOf(failure))
+        if (failure._tag === "Overloaded") break
+      }
+      const leftMs = until - nowMs()
+      const pauseMs = Math.min(backoffMsMax, backoffMsMin * 2 ** round) * (0.5 + (yield* Random.next) / 2)
+      if (pauseMs >= leftMs) return yield* unavailable(reasons)
+      yield* Effect.sleep(pauseMs)
+    }
+  })
+}
+
+/** The part of a client that knows Raft, over any way to connect. `connect` gives up by itself or is interrupted. */
+export const make = (options: Options, connect: Connect): RaftClient["Service"] => {
+  const { attemptMs = 1000, backoffMsMax = 500, backoffMsMin = 25, deadlineMs = 5000, endpoints } = options
+  const run = makeRun(endpoints, connect, { attemptMs, backoffMsMax, backoffMsMin, deadlineMs })
+  return RaftClient.of({
+    propose: (command) => run({ repeatable: false, send: (connection) => connection.propose(command) }),
+    read: (query) =>
+      run({ repeatable: true, send: (connection) => connection.read(query) }).pipe(
+        // Neither is an answer to a read: connections do not declare them, and `run` makes none for what is repeatable.
+        Effect.catchTag(["TooLarge", "OutcomeUnknown"], (error) => Effect.die(error))
+      ),
+    status: Effect.forEach(endpoints, (url) => statusOf(connect, url, attemptMs), { concurrency: "unbounded" })
+  })
+}

@@ -1,0 +1,316 @@
+/**
+ * Servers under a test's hand: each steps a real `NodeState`, keeps a `Disk`, and runs what a step commands. Every step is checked by
+ * `checkState`, `checkStep` and `Figure3`.
+ */
+import type { Command, HardState, Refusal } from "../../src/domain/Command.ts"
+import { type Configuration, ofVoters } from "../../src/domain/Configuration.ts"
+import type { Entry, EntryId } from "../../src/domain/Entry.ts"
+import type { Event, RequestId } from "../../src/domain/Event.ts"
+import { checkState, checkStep } from "../../src/domain/Invariants.ts"
+import * as Log from "../../src/domain/Log.ts"
+import type { Message } from "../../src/domain/Message.ts"
+import type { NodeId } from "../../src/domain/NodeId.ts"
+import * as NodeState from "../../src/domain/NodeState.ts"
+import type { Settings } from "../../src/domain/Settings.ts"
+import { step } from "../../src/domain/Step.ts"
+import { Disk, type Released } from "./Disk.ts"
+import { Figure3, Violation } from "./Figure3.ts"
+import { bytesOf, settingsWith } from "./Given.ts"
+
+/** What a command meant for the caller of a request. */
+export type Reply =
+  | { readonly _tag: "Accepted"; readonly id: EntryId }
+  | { readonly _tag: "Served"; readonly index: number }
+  | { readonly _tag: "Refused"; readonly refusal: Refusal }
+
+interface Server {
+  state: NodeState.NodeState | undefined
+  readonly disk: Disk
+  readonly configuration: Configuration
+  /** What its own state machine has applied since it started. */
+  applied: Array<Entry>
+  inbox: Array<Event>
+}
+
+export interface Observed {
+  readonly node: NodeId
+  readonly event: Event | { readonly _tag: "Crashed" | "Restarted" | "Flushed" }
+  readonly commands: ReadonlyArray<Command>
+}
+
+export interface Given {
+  readonly voters: ReadonlyArray<NodeId>
+  readonly learners?: ReadonlyArray<NodeId>
+  readonly settings?: Partial<Settings>
+  readonly seed?: number
+  readonly disks?: Readonly<Record<NodeId, { readonly hardState: HardState; readonly entries: ReadonlyArray<Entry> }>>
+  /** What single servers believe to be the membership. */
+  readonly beliefs?: Readonly<Record<NodeId, Configuration>>
+}
+
+/** Thrown inside the harness where `crashAt` says that a server loses power. */
+class PowerLoss extends Error {}
+
+export abstract class Servers {
+  nowMs = 1000
+  readonly servers = new Map<NodeId, Server>()
+  readonly settings: Settings
+  readonly figure3 = new Figure3()
+  readonly replies = new Map<RequestId, Reply>()
+  readonly records: Array<{ readonly node: NodeId; readonly command: Command }> = []
+  observe: (observed: Observed) => void = () => {}
+  /** Boundaries between commands, writes and released messages passed so far, and the one at which power is lost. */
+  boundaries = 0
+  crashAt = -1
+  private readonly readFloors = new Map<RequestId, number>()
+  private requests = 0
+  private seed: number
+
+  constructor(given: Given) {
+    this.settings = settingsWith(given.settings ?? {})
+    this.seed = given.seed ?? 1
+    const configuration = { ...ofVoters(given.voters), learners: given.learners ?? [] }
+    for (const id of [...given.voters, ...configuration.learners]) {
+      const disk = new Disk()
+      const kept = given.disks?.[id]
+      if (kept !== undefined) {
+        disk.hardState = kept.hardState
+        disk.entries = [...kept.entries]
+      }
+      const server: Server = {
+        state: undefined,
+        disk,
+        configuration: given.beliefs?.[id] ?? configuration,
+        applied: [],
+        inbox: []
+      }
+      this.servers.set(id, server)
+      const { log } = this.start(id, server)
+      this.figure3.sawEntries(id, log, disk.entries)
+    }
+  }
+
+  get ids(): ReadonlyArray<NodeId> {
+    return [...this.servers.keys()]
+  }
+
+  server(id: NodeId): Server {
+    const server = this.servers.get(id)
+    if (server === undefined) throw new Error(`no server ${id}`)
+    return server
+  }
+
+  disk(id: NodeId): Disk {
+    return this.server(id).disk
+  }
+
+  isUp(id: NodeId): boolean {
+    return this.server(id).state !== undefined
+  }
+
+  state(id: NodeId): NodeState.NodeState {
+    const { state } = this.server(id)
+    if (state === undefined) throw new Error(`${id} is down`)
+    return state
+  }
+
+  leaderState(id: NodeId): NodeState.LeaderState {
+    const state = this.state(id)
+    if (!NodeState.isLeader(state)) throw new Error(`${id} does not lead: ${state.role._tag}`)
+    return state
+  }
+
+  leaders(): ReadonlyArray<NodeId> {
+    return this.ids.filter((id) => this.isUp(id) && NodeState.isLeader(this.state(id)))
+  }
+
+  termsOf(id: NodeId): ReadonlyArray<number> {
+    const { log } = this.state(id)
+    return Log.slice(log, { from: Log.firstIndex(log), to: log.lastIndex }).map((entry) => entry.term)
+  }
+
+  // ---- events
+
+  /** One step of `id` at the present time, and everything that follows from it inside `id`. */
+  step(id: NodeId, event: Event): void {
+    try {
+      this.take(id, event)
+    } catch (error) {
+      if (!(error instanceof PowerLoss)) throw error
+      this.crash(id)
+    }
+  }
+
+  private take(id: NodeId, event: Event): void {
+    const server = this.server(id)
+    const before = this.state(id)
+    const { commands, state } = step(before, event, this.nowMs)
+    const found = [...checkState(state), ...checkStep(before, state, commands)]
+    if (found.length > 0) throw new Violation(`${id}, ${event._tag}: ${found.join("; ")}`)
+    server.state = state
+    this.observe({ node: id, event, commands })
+    this.figure3.sawStep(before, state, new Map([...this.servers].map(([id, { disk }]) => [id, disk])))
+    for (const command of commands) {
+      this.boundary()
+      this.interpret(id, state, command)
+    }
+    if (!server.disk.held) this.flushWaiting(id)
+  }
+
+  private interpret(id: NodeId, state: NodeState.NodeState, command: Command): void {
+    this.records.push({ node: id, command })
+    switch (command._tag) {
+      case "Persist":
+        this.figure3.sawEntries(id, state.log, command.write.entries)
+        return this.disk(id).submit(command.write, command.then)
+      case "Send":
+        return this.post(id, command.to, command.message)
+      case "Apply":
+        return this.disk(id).submit({ hardState: undefined, entries: [] }, [command])
+      case "Accept":
+        command.requestIds.forEach((requestId, i) =>
+          this.reply(requestId, {
+            _tag: "Accepted",
+            id: { term: command.first.term, index: command.first.index + i }
+          })
+        )
+        return
+      case "ServeRead":
+        for (const requestId of command.requestIds) this.serve(id, requestId, command.index)
+        return
+      case "Refuse":
+        for (const requestId of command.requestIds) {
+          this.reply(requestId, { _tag: "Refused", refusal: command.refusal })
+        }
+        return
+      case "AnnounceRole":
+        return
+      default:
+        return command satisfies never
+    }
+  }
+
+  private reply(requestId: RequestId, reply: Reply): void {
+    if (this.replies.has(requestId)) throw new Violation(`request ${requestId} is answered twice`)
+    this.replies.set(requestId, reply)
+  }
+
+  private serve(id: NodeId, requestId: RequestId, index: number): void {
+    const floor = this.readFloors.get(requestId) ?? Infinity
+    if (index < floor) {
+      throw new Violation(
+        `Linearizability: ${id} serves read ${requestId} at ${index}; ${floor} was committed before it`
+      )
+    }
+    this.reply(requestId, { _tag: "Served", index })
+  }
+
+  private release(id: NodeId, released: Released): void {
+    const server = this.server(id)
+    if (released._tag === "Send") {
+      if (released.to !== id) return this.post(id, released.to, released.message)
+      this.figure3.sawMessage(id, id, released.message, server.disk)
+      server.inbox.push({ _tag: "Received", from: id, message: released.message })
+      return
+    }
+    for (let index = released.from; index <= released.to; index++) {
+      const entry = Log.entryAt(this.state(id).log, index)
+      if (entry === undefined || server.disk.entries[index - 1]?.term !== entry.term) {
+        throw new Violation(`${id} applies ${index}, which is not on its disk`)
+      }
+      if (server.applied.length !== index - 1) throw new Violation(`${id} applies ${index} out of turn`)
+      this.figure3.sawApply(id, entry)
+      server.applied.push(entry)
+    }
+    server.inbox.push({ _tag: "Applied", index: released.to })
+  }
+
+  private flushWaiting(id: NodeId, count?: number): void {
+    const server = this.server(id)
+    if (server.disk.waiting.length > 0) {
+      this.boundary()
+      for (const released of server.disk.flush(count)) {
+        this.boundary()
+        this.release(id, released)
+      }
+    }
+    for (let event = server.inbox.shift(); event !== undefined; event = server.inbox.shift()) this.take(id, event)
+  }
+
+  private boundary(): void {
+    if (this.boundaries++ === this.crashAt) throw new PowerLoss()
+  }
+
+  // ---- requests
+
+  propose(id: NodeId, ...values: ReadonlyArray<string | Uint8Array>): ReadonlyArray<RequestId> {
+    const proposals = values.map((value) => ({
+      requestId: ++this.requests,
+      bytes: typeof value === "string" ? bytesOf(value) : value
+    }))
+    this.step(id, { _tag: "Propose", proposals })
+    return proposals.map((proposal) => proposal.requestId)
+  }
+
+  read(id: NodeId): RequestId {
+    const requestId = ++this.requests
+    this.readFloors.set(requestId, this.figure3.committed.length)
+    this.step(id, { _tag: "Read", requestIds: [requestId] })
+    return requestId
+  }
+
+  // ---- disks
+
+  holdDisk(id: NodeId): void {
+    this.disk(id).held = true
+  }
+
+  /** Makes what waits durable (or its `count` oldest writes), and goes on holding. */
+  flush(id: NodeId, count?: number): void {
+    try {
+      this.flushWaiting(id, count)
+    } catch (error) {
+      if (!(error instanceof PowerLoss)) throw error
+      this.crash(id)
+    }
+  }
+
+  releaseDisk(id: NodeId): void {
+    this.disk(id).held = false
+    if (this.isUp(id)) this.flush(id)
+  }
+
+  crash(id: NodeId): void {
+    const server = this.server(id)
+    server.state = undefined
+    server.disk.lose()
+    server.inbox = []
+    server.applied = []
+    this.observe({ node: id, event: { _tag: "Crashed" }, commands: [] })
+  }
+
+  restart(id: NodeId): void {
+    const server = this.server(id)
+    server.disk.held = false
+    this.start(id, server)
+    this.observe({ node: id, event: { _tag: "Restarted" }, commands: [] })
+  }
+
+  protected abstract post(from: NodeId, to: NodeId, message: Message): void
+
+  private start(id: NodeId, server: Server): NodeState.NodeState {
+    this.seed = (Math.imul(this.seed, 1_664_525) + 1_013_904_223) >>> 0
+    server.state = NodeState.make({
+      id,
+      settings: this.settings,
+      configuration: server.configuration,
+      hardState: server.disk.hardState,
+      entries: server.disk.entries,
+      random: this.seed,
+      nowMs: this.nowMs
+    })
+    const found = checkState(server.state)
+    if (found.length > 0) throw new Violation(`${id} starts: ${found.join("; ")}`)
+    return server.state
+  }
+}

@@ -1,0 +1,96 @@
+/** A `RaftNode` of one server that applies at once, and whose answers a test may replace. */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import type * as Etag from "effect/http/Etag"
+import type * as HttpPlatform from "effect/http/HttpPlatform"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as Layer from "effect/Layer"
+import type * as Path from "effect/Path"
+import type * as Scope from "effect/Scope"
+import { createServer } from "node:http"
+import * as KvHttp from "../../src/layers/kv/Http.ts"
+import * as Protocol from "../../src/layers/kv/Protocol.ts"
+import * as Store from "../../src/layers/kv/Store.ts"
+import { type ProposeError, RaftNode, type ReadError, type Status } from "../../src/services/RaftNode.ts"
+
+export interface FakeNode {
+  readonly service: RaftNode["Service"]
+  /** Instead of applying a command: what it does, until set back to `undefined`. */
+  onPropose: Effect.Effect<never, ProposeError> | undefined
+  onRead: Effect.Effect<never, ReadError> | undefined
+  status: Status
+  proposed: number
+  reads: number
+}
+
+export const make = (id = "n1"): FakeNode => {
+  const machine = Protocol.wire.serve(Store.make())
+  let index = 0
+  const fake: FakeNode = {
+    onPropose: undefined,
+    onRead: undefined,
+    status: {
+      id,
+      clusterId: "c",
+      role: "Leader",
+      term: 1,
+      leaderId: id,
+      commitIndex: 0,
+      lastApplied: 0,
+      lastLogIndex: 0,
+      snapshotIndex: 0,
+      configuration: { voters: [id], learners: [] }
+    },
+    proposed: 0,
+    reads: 0,
+    service: RaftNode.of({
+      propose: (command) =>
+        Effect.suspend(() => {
+          fake.proposed++
+          if (fake.onPropose !== undefined) return fake.onPropose
+          return Effect.map(
+            machine.apply([{ index: ++index, term: 1, command }]),
+            ([result]) => result ?? new Uint8Array()
+          )
+        }),
+      read: (query) =>
+        Effect.suspend(() => {
+          fake.reads++
+          return fake.onRead ?? machine.query(query)
+        }),
+      status: Effect.sync(() => fake.status),
+      halted: Effect.never
+    })
+  }
+  return fake
+}
+
+type Platform = Etag.Generator | FileSystem.FileSystem | HttpPlatform.HttpPlatform | Path.Path
+
+/** Serves `routes` with `node` behind them on a free port; answers the base URL. Ends with the scope. */
+export const serve = (
+  node: FakeNode,
+  routes: Layer.Layer<never, never, RaftNode | HttpRouter.HttpRouter | Platform>,
+  options: { readonly port?: number } = {}
+): Effect.Effect<string, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const http = NodeHttpServer.layer(() => createServer({ maxHeaderSize: KvHttp.maxHeaderSize }), {
+      host: "127.0.0.1",
+      port: options.port ?? 0,
+      gracefulShutdownTimeout: 0
+    })
+    const app = HttpRouter.serve(routes, {
+      disableLogger: true,
+      disableListenLog: true,
+      routerConfig: KvHttp.routerConfig
+    }).pipe(
+      Layer.provide(Layer.succeed(RaftNode, node.service)),
+      Layer.provideMerge(http)
+    )
+    const scope = yield* Effect.scope
+    const context = yield* Layer.buildWithScope(app, scope)
+    const { address } = yield* HttpServer.HttpServer.pipe(Effect.provideContext(context))
+    return "port" in address ? `http://127.0.0.1:${address.port}` : yield* Effect.die("not a TCP address")
+  }).pipe(Effect.orDie)

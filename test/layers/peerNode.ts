@@ -1,0 +1,105 @@
+/** Servers' network sides for tests, on 127.0.0.1, and a caller that says whatever a test makes it say. */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeWS from "@effect/platform-node/NodeWS"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Queue from "effect/Queue"
+import * as References from "effect/References"
+import type * as Rpc from "effect/rpc/Rpc"
+import * as RpcClient from "effect/rpc/RpcClient"
+import type * as RpcGroup from "effect/rpc/RpcGroup"
+import * as Socket from "effect/socket/Socket"
+import { createServer } from "node:http"
+import type { NodeId } from "../../src/domain/NodeId.ts"
+import * as PeerRpc from "../../src/layers/PeerRpc.ts"
+import * as RaftHttp from "../../src/layers/RaftHttp.ts"
+import * as TransportHttp from "../../src/layers/TransportHttp.ts"
+import { Storage } from "../../src/services/Storage.ts"
+import { Transport } from "../../src/services/Transport.ts"
+
+export interface NodeOptions extends Partial<TransportHttp.Limits> {
+  readonly id: NodeId
+  readonly urls: Map<NodeId, string>
+  readonly clusterId?: string
+  /** Where it listens; by default, where its url says, or on any free port. */
+  readonly port?: number
+}
+
+const quickly: Partial<TransportHttp.Limits> = { retryMsMin: 5, retryMsMax: 20, refusedRetryMs: 20 }
+
+const storageOf = (nodeId: NodeId, clusterId: string) =>
+  Layer.succeed(Storage)({
+    identity: { clusterId, nodeId },
+    recover: () => Effect.die("not used"),
+    persist: () => Effect.die("not used")
+  })
+
+/** A whole server's network side, as the program composes it. Its url is added to `urls` unless it is there already. */
+export const startNode = Effect.fnUntraced(function*({ clusterId = "c1", id, port, urls, ...limits }: NodeOptions) {
+  const knownPort = Number(new URL(urls.get(id) ?? "http://127.0.0.1:0").port)
+  const transport = TransportHttp.layer({ id, urls, ...quickly, ...limits }).pipe(
+    Layer.provide(storageOf(id, clusterId))
+  )
+  const server = NodeHttpServer.layer(() => createServer(), {
+    host: "127.0.0.1",
+    port: port ?? knownPort,
+    gracefulShutdownTimeout: "10 millis",
+    websocket: RaftHttp.websocket
+  })
+  const context = yield* Layer.build(
+    HttpRouter.serve(RaftHttp.layer, { disableLogger: true, disableListenLog: true }).pipe(
+      Layer.provideMerge([server, transport])
+    )
+  )
+  const { address } = Context.get(context, HttpServer.HttpServer)
+  const url = address._tag === "InetAddressV4" ? `http://127.0.0.1:${address.port}` : ""
+  if (!urls.has(id)) urls.set(id, url)
+  return { ...Context.get(context, Transport), url }
+})
+
+export const cluster = (limits: Partial<TransportHttp.Limits> = {}) =>
+  Effect.sync(() => {
+    const urls = new Map<NodeId, string>()
+    return { urls, start: (id: NodeId) => Effect.orDie(startNode({ id, urls, ...limits })) }
+  })
+
+export interface Line {
+  readonly level: string
+  readonly text: string
+  readonly annotations: Readonly<Record<string, unknown>>
+}
+
+/** Runs `body` with every log line in a queue. */
+export const withLog = <A, E, R>(
+  body: (lines: Queue.Dequeue<Line>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Queue.unbounded<Line>(), (lines) => {
+    const logger = Logger.make(({ fiber, logLevel, message }) => {
+      Queue.offerUnsafe(lines, {
+        level: logLevel,
+        text: String(message),
+        annotations: fiber.getRef(References.CurrentLogAnnotations)
+      })
+    })
+    return Effect.provide(body(lines), Logger.layer([logger]))
+  })
+
+export const takeLine = (lines: Queue.Dequeue<Line>, node: NodeId, text: string) =>
+  Queue.take(lines).pipe(Effect.repeat({ until: (line) => line.annotations["node"] === node && line.text === text }))
+
+/** A caller that is no `TransportHttp`: it says what the test makes it say. */
+export const rawClient = Effect.fnUntraced(
+  function*<Rpcs extends Rpc.Any>(url: string, group: RpcGroup.RpcGroup<Rpcs>) {
+    const protocol = RpcClient.layerProtocolSocket().pipe(
+      Layer.provide(Layer.effect(Socket.Socket)(Socket.makeWebSocket(`${url.replace("http", "ws")}/raft`))),
+      Layer.provide([NodeWS.layerWebSocketConstructor, PeerRpc.layerSerialization])
+    )
+    return yield* Effect.provideContext(RpcClient.make(group, { disableTracing: true }), yield* Layer.build(protocol))
+  }
+)
+
+export const hello = { protocolVersion: PeerRpc.protocolVersion, clusterId: "c1", from: "n3", to: "n2" }

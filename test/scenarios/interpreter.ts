@@ -1,0 +1,193 @@
+/**
+ * Scenarios: a script of commands, and the whole of what they make happen. Lines that start with `>` are commands, `#` lines say why;
+ * everything else is printed, one line per thing that happens to a server and per answer to a caller:
+ *
+ * ```
+ * node  role      term commit last  what
+ * ```
+ *
+ * The columns show the server after what happened: its role, its term, its commit index and its last entry as term.index.
+ *
+ * Commands: `cluster n1 n2 n3 [setting=value …]` · `disk ID TERM terms…` (before `start`) · `start` · `timeout ID` · `elect ID` ·
+ * `wait MS` · `settle` · `deliver A>B [KIND]` (all that match) · `drop A>B [KIND]` · `propose ID values…` · `read ID` · `isolate ID` ·
+ * `heal` · `hold ID` · `flush ID` · `release ID` · `crash ID` · `restart ID` · `logs`. `*` stands for any server.
+ */
+import type { Command } from "../../src/domain/Command.ts"
+import { type EntryId, origin } from "../../src/domain/Entry.ts"
+import * as Log from "../../src/domain/Log.ts"
+import type { Message } from "../../src/domain/Message.ts"
+import { entriesOf } from "../domain/Given.ts"
+import { type Observed, type Packet, PureCluster } from "../domain/PureCluster.ts"
+
+type Given = ConstructorParameters<typeof PureCluster>[0]
+
+const roles: Readonly<Record<string, string>> = {
+  Follower: "follower",
+  PreCandidate: "asks",
+  Candidate: "candidate",
+  Leader: "leader"
+}
+
+const at = ({ index, term }: EntryId): string => `${term}.${index}`
+
+const messageText = (message: Message): string => {
+  switch (message._tag) {
+    case "RequestVote":
+    case "RequestPreVote":
+      return `${message._tag} last ${at(message.last)}`
+    case "RequestVoteResponse":
+    case "RequestPreVoteResponse":
+      return `${message._tag} ${message.voteGranted ? "granted" : "denied"}`
+    case "AppendEntries": {
+      const entries = message.entries.map(at).join(" ")
+      return `AppendEntries prev ${at(message.prev)} [${entries}] commit ${message.leaderCommit} round ${message.round}`
+    }
+    case "AppendEntriesResponse": {
+      const { result, round } = message
+      if (result._tag === "Matched") return `Matched ${result.matchIndex} round ${round}`
+      const { conflict } = result
+      const where = conflict.term === undefined
+        ? `ends before ${conflict.index}`
+        : `has term ${conflict.term} from ${conflict.index}`
+      return `Rejected prev ${result.prevIndex}: ${where}`
+    }
+  }
+}
+
+const commandText = (command: Command): string | undefined => {
+  switch (command._tag) {
+    case "Accept":
+      return `accepts ${command.requestIds.map((id) => `#${id}`).join(" ")} from ${at(command.first)}`
+    case "ServeRead":
+      return `serves ${command.requestIds.map((id) => `#${id}`).join(" ")} at ${command.index}`
+    case "Refuse":
+      return `refuses ${command.requestIds.map((id) => `#${id}`).join(" ")}: ${command.refusal._tag}`
+    case "Apply":
+      return command.from === command.to ? `commits ${command.to}` : `commits ${command.from} to ${command.to}`
+    default:
+      return undefined
+  }
+}
+
+class Scenario {
+  readonly lines: Array<string> = []
+  private given: Given = { voters: [] }
+  private started: PureCluster | undefined
+
+  private get cluster(): PureCluster {
+    if (this.started === undefined) throw new Error("the cluster has not been started")
+    return this.started
+  }
+
+  private line(id: string, what: string): void {
+    const state = this.cluster.isUp(id) ? this.cluster.state(id) : undefined
+    const columns = state === undefined ? ["down", "", "", ""] : [
+      roles[state.role._tag] ?? "",
+      `t${state.term}`,
+      `c${state.commitIndex}`,
+      at(Log.lastId(state.log))
+    ]
+    const [role = "", term = "", commit = "", last = ""] = columns
+    this.lines.push(
+      `  ${id.padEnd(3)} ${role.padEnd(9)} ${term.padEnd(3)} ${commit.padEnd(3)} ${last.padEnd(5)} ${what}`.trimEnd()
+    )
+  }
+
+  private observe({ commands, event, node }: Observed): void {
+    const what = event._tag === "Received"
+      ? `← ${event.from === node ? "self" : event.from} t${event.message.term} ${messageText(event.message)}`
+      : event._tag === "Applied"
+      ? undefined
+      : event._tag.toLowerCase()
+    if (what !== undefined) this.line(node, what)
+    for (const command of commands) {
+      const text = commandText(command)
+      if (text !== undefined) this.line(node, `  ${text}`)
+    }
+  }
+
+  private where(link: string, kind: string | undefined): (packet: Packet) => boolean {
+    const [from, to] = link.split(">")
+    return (packet) =>
+      (from === "*" || packet.from === from) && (to === "*" || packet.to === to)
+      && (kind === undefined || packet.message._tag === kind)
+  }
+
+  private begin(words: ReadonlyArray<string>): void {
+    const settings = words.filter((word) => word.includes("="))
+    this.given = {
+      voters: words.filter((word) => !word.includes("=")),
+      settings: Object.fromEntries(settings.map((word) => {
+        const [name = "", value = ""] = word.split("=")
+        return [name, value === "false" ? false : Number(value)]
+      }))
+    }
+  }
+
+  private disk(id: string, [term, ...terms]: ReadonlyArray<string>): void {
+    const hardState = { term: Number(term), votedFor: undefined }
+    this.given = {
+      ...this.given,
+      disks: { ...this.given.disks, [id]: { hardState, entries: entriesOf(terms.map(Number)) } }
+    }
+  }
+
+  private start(): void {
+    this.started = new PureCluster(this.given)
+    this.started.observe = (observed) => this.observe(observed)
+  }
+
+  private logs(): void {
+    for (const id of this.cluster.ids) {
+      const terms = this.cluster.isUp(id) ? this.cluster.termsOf(id) : []
+      this.line(id, `holds ${terms.length === 0 ? at(origin) : terms.join(" ")}`)
+    }
+  }
+
+  private drop(link: string, kind: string | undefined): void {
+    for (const { from, message, to } of this.cluster.drop(this.where(link, kind))) {
+      this.line(to, `✗ ${from} t${message.term} ${messageText(message)}`)
+    }
+  }
+
+  run(words: ReadonlyArray<string>): void {
+    const [verb = "", first = "", ...rest] = words
+    const actions: Readonly<Record<string, () => void>> = {
+      cluster: () => this.begin(words.slice(1)),
+      disk: () => this.disk(first, rest),
+      start: () => this.start(),
+      timeout: () => this.cluster.timeout(first),
+      elect: () => void this.cluster.elect(first),
+      wait: () => void (this.cluster.nowMs += Number(first)),
+      settle: () => void this.cluster.settle(),
+      deliver: () => void this.cluster.settle(this.where(first, rest[0])),
+      drop: () => this.drop(first, rest[0]),
+      propose: () => void this.cluster.propose(first, ...rest),
+      read: () => void this.cluster.read(first),
+      isolate: () => this.cluster.isolate(first),
+      heal: () => this.cluster.heal(),
+      hold: () => this.cluster.holdDisk(first),
+      flush: () => this.cluster.flush(first),
+      release: () => this.cluster.releaseDisk(first),
+      crash: () => this.cluster.crash(first),
+      restart: () => this.cluster.restart(first),
+      logs: () => this.logs()
+    }
+    const action = actions[verb]
+    if (action === undefined) throw new Error(`unknown command: ${words.join(" ")}`)
+    action()
+  }
+}
+
+/** The script of `text` with its whole outcome, whatever outcome it had before. */
+export const replay = (text: string): string => {
+  const scenario = new Scenario()
+  for (const line of text.split("\n")) {
+    if (line.startsWith("#")) scenario.lines.push("", line)
+    if (!line.startsWith(">")) continue
+    const command = line.slice(1).trim()
+    scenario.lines.push(`> ${command}`)
+    scenario.run(command.split(/\s+/))
+  }
+  return `${scenario.lines.join("\n").trim()}\n`
+}
