@@ -64,8 +64,10 @@ export const make = Effect.fnUntraced(function*(options: {
       }
       for (let from = task.from; from <= task.to; from += batchEntriesMax) {
         yield* applyBatch(from, Math.min(task.to, from + batchEntriesMax - 1))
+        options.onApplied(lastApplied)
+        // A node that starts again has its whole log to apply, and a leader to answer meanwhile.
+        if (lastApplied < task.to) yield* Effect.yieldNow
       }
-      options.onApplied(task.to)
     }
     yield* serveReads()
   })

@@ -106,11 +106,6 @@ export class Requests {
     }
   }
 
-  /** Whether somebody waits for the command at `index`. */
-  awaits(index: LogIndex): boolean {
-    return this.#byIndex.has(index)
-  }
-
   /** `entry` was applied. Whoever waited for another entry at its index now knows that theirs never will be (Log Matching). */
   applied(entry: EntryId, result: Uint8Array | undefined): void {
     const id = this.#byIndex.get(entry.index)
