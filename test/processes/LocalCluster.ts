@@ -45,24 +45,29 @@ export interface Status {
   readonly lastLogIndex: number
 }
 
+const listening = async (port: number) => {
+  const server = createServer().listen(port, "127.0.0.1")
+  await once(server, "listening")
+  const address = server.address()
+  return { server, port: typeof address === "object" && address !== null ? address.port : 0 }
+}
+
 /** Ports that were free a moment ago, all different. */
 export const freePorts = (count: number): Effect.Effect<ReadonlyArray<number>> =>
   Effect.promise(async () => {
-    const servers = await Promise.all(Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, "127.0.0.1")
-      await once(server, "listening")
-      return server
-    }))
-    const ports = servers.map((server) => {
-      const address = server.address()
-      return typeof address === "object" && address !== null ? address.port : 0
-    })
-    await Promise.all(servers.map(async (server) => {
-      server.close()
-      await once(server, "close")
-    }))
-    return ports
+    const all = await Promise.all(Array.from({ length: count }, () => listening(0)))
+    await Promise.all(all.map(({ server }) => once(server.close(), "close")))
+    return all.map(({ port }) => port)
   })
+
+/** The first of `count` ports in a row that were free a moment ago. */
+export const freeRun = (count: number): Effect.Effect<number> =>
+  Effect.flatMap(freePorts(1), ([first = 0]) =>
+    Effect.tryPromise(async () => {
+      const all = await Promise.all(Array.from({ length: count }, (_, i) => listening(first + i)))
+      await Promise.all(all.map(({ server }) => once(server.close(), "close")))
+      return first
+    })).pipe(Effect.retry({ times: 100 }), Effect.orDie)
 
 export const status = (url: string): Effect.Effect<Status, NotReady> =>
   Effect.tryPromise({
