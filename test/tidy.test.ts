@@ -113,10 +113,11 @@ describe("the tree is tidy", () => {
 
   it("names say what a thing is", () => {
     const vague = /(?:^|[/._-])(?:utils?|helpers?|common|shared|misc|manager|info|base|impl)(?=[./_-]|$)/i
-    const ours = code.filter((file) => !file.startsWith("examples/"))
-    assertNone(
-      ours.filter((file) => importsOf(file).some((name) => name === "effect" || name === "@effect/platform-node"))
-    )
+    assertNone(code.filter((file) => vague.test(file)))
+    assertNone(sources.filter((file) => file.endsWith("/index.ts") && file !== "src/index.ts"))
+    const declared =
+      /\b(?:const|let|class|interface|type|function)\s+(?:\w*(?:Utils?|Helpers?|Manager|Impl|Misc)|utils?|helpers?|misc)\b/
+    assertNone(linesWhere(sources, (line) => declared.test(line)))
   })
 
   it("nothing is left to do later, silenced, skipped or addressed to a machine of ours", () => {

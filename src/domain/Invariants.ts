@@ -84,7 +84,7 @@ const checkLeader = (state: LeaderState, found: Findings): void => {
     )
   }
   if (log.lastIndex - state.commitIndex > 100) return
-  const uncommitted = Log.slice(log, { from: state.commitIndex + 1, to: log.lastIndex })
+  const uncommitted = Log.slice(log, { from: Math.max(state.commitIndex + 1, role.termStartIndex), to: log.lastIndex })
   const bytes = uncommitted.reduce((sum, entry) => sum + sizeBytes(entry), 0)
   expect(found, bytes === role.uncommittedBytes, "uncommittedBytes adds up (L10)")
 }

@@ -206,8 +206,8 @@ export const advanceCommitIndex = (state: LeaderState): LeaderState => {
     (id) => state.role.progress.get(id)?.matchIndex ?? 0
   )
   if (index <= state.commitIndex || Log.termAt(state.log, index) !== state.term) return state
-  const committedBytes = Log.slice(state.log, { from: state.commitIndex + 1, to: index })
-    .reduce((sum, entry) => sum + sizeBytes(entry), 0)
+  const own = Log.slice(state.log, { from: Math.max(state.commitIndex + 1, state.role.termStartIndex), to: index })
+  const committedBytes = own.reduce((sum, entry) => sum + sizeBytes(entry), 0)
   return {
     ...state,
     commitIndex: index,

@@ -44,6 +44,7 @@ export interface Leader {
   readonly pendingReads: ReadonlyArray<PendingRead>
   /** Reads that came after the latest round was sent: they wait for the next one (rule R2). */
   readonly waitingReads: ReadonlyArray<RequestId>
+  /** Of this leadership's own entries: what it inherited it does not bound (rule L10). */
   readonly uncommittedBytes: number
 }
 

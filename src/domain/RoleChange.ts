@@ -1,8 +1,7 @@
 /**
  * Stepping down, and taking the lead (paper §5.1, §5.2; Figure 4).
  */
-import { type Entry, noop, sizeBytes, type Term } from "./Entry.ts"
-import * as Log from "./Log.ts"
+import { type Entry, noop, type Term } from "./Entry.ts"
 import type { NodeId } from "./NodeId.ts"
 import { isLeader, type LeaderState, type NodeState, peersOf, withElectionDeadline } from "./NodeState.ts"
 import * as Pipeline from "./Pipeline.ts"
@@ -20,7 +19,10 @@ export const becomeFollower = (state: NodeState, leaderId: NodeId | undefined, t
   return withElectionDeadline({ ...state, role: { _tag: "Follower", leaderId } }, turn.nowMs)
 }
 
-/** A higher term was seen: the vote was for another term, and whoever led or stood in the old one no longer does; `leaderId` leads the new one, as far as known. */
+/**
+ * A higher term was seen: the vote was for another term, and whoever led or stood in the old one no longer does.
+ * `leaderId` leads the new one, as far as known.
+ */
 export const adoptTerm = (
   state: NodeState,
   term: Term,
@@ -39,7 +41,6 @@ export const adoptTerm = (
 export const becomeLeader = (state: NodeState, turn: Turn.Turn): LeaderState => {
   const lastIndex = state.log.lastIndex
   const start: Entry = { term: state.term, index: lastIndex + 1, payload: noop }
-  const uncommitted = Log.slice(state.log, { from: state.commitIndex + 1, to: lastIndex })
   const followers = new Map(
     [state.id, ...peersOf(state)].map((id) => [id, Progress.initial(lastIndex, turn.nowMs)] as const)
   )
@@ -52,7 +53,7 @@ export const becomeLeader = (state: NodeState, turn: Turn.Turn): LeaderState => 
       round: 0,
       pendingReads: [],
       waitingReads: [],
-      uncommittedBytes: uncommitted.reduce((sum, entry) => sum + sizeBytes(entry), 0)
+      uncommittedBytes: 0
     },
     deadlineMs: turn.nowMs + state.settings.heartbeatIntervalMs
   }

@@ -1,5 +1,6 @@
 /**
- * A server's disk, which keeps what was written and may hold writes back. Whatever waits for a write leaves after it, in order.
+ * A server's disk, which keeps what was written and may hold writes back. Whatever waits for a write leaves after
+ * it, in order.
  */
 import { type Command, type HardState, mergeWrites, type Write } from "../../src/domain/Command.ts"
 import type { Entry } from "../../src/domain/Entry.ts"

@@ -1,6 +1,6 @@
 /**
- * The properties of the paper's Figure 3 between servers, and what a promise that leaves a server must find on its disk. Each is checked
- * as things happen, so that a finding names the step that broke it.
+ * The properties of the paper's Figure 3 between servers, and what a promise that leaves a server must find on its
+ * disk. Each is checked as things happen, so that a finding names the step that broke it.
  */
 import type { Entry, EntryId } from "../../src/domain/Entry.ts"
 import * as Log from "../../src/domain/Log.ts"

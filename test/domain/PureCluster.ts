@@ -1,6 +1,6 @@
 /**
- * A cluster of real `NodeState`s in one thread, without Effect: the test is the network, the clock and the disks. Every step of every
- * server is checked by `checkState`, `checkStep` and `Figure3`.
+ * A cluster of real `NodeState`s in one thread, without Effect: the test is the network, the clock and the disks.
+ * Every step of every server is checked by `checkState`, `checkStep` and `Figure3`.
  *
  * ```ts
  * const cluster = new PureCluster({ voters: ["n1", "n2", "n3"] })
@@ -18,7 +18,7 @@ import { nextDeadlineMs } from "../../src/domain/Step.ts"
 import { Violation } from "./Figure3.ts"
 import { Servers } from "./Servers.ts"
 
-export type { Reply } from "./Servers.ts"
+export type { Observed, Reply } from "./Servers.ts"
 
 export interface Packet {
   readonly from: NodeId
@@ -52,6 +52,11 @@ export class PureCluster extends Servers {
 
   isolate(id: NodeId): void {
     for (const other of this.ids) if (other !== id) this.cut(id, other)
+  }
+
+  /** Nothing more comes or goes, but what is under way still arrives, however late. */
+  silence(id: NodeId): void {
+    for (const other of this.ids) this.cuts.add(`${id}>${other}`).add(`${other}>${id}`)
   }
 
   heal(): void {

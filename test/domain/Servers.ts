@@ -1,6 +1,6 @@
 /**
- * Servers under a test's hand: each steps a real `NodeState`, keeps a `Disk`, and runs what a step commands. Every step is checked by
- * `checkState`, `checkStep` and `Figure3`.
+ * Servers under a test's hand: each steps a real `NodeState`, keeps a `Disk`, and runs what a step commands. Every
+ * step is checked by `checkState`, `checkStep` and `Figure3`.
  */
 import type { Command, HardState, Refusal } from "../../src/domain/Command.ts"
 import { type Configuration, ofVoters } from "../../src/domain/Configuration.ts"

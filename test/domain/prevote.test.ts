@@ -1,4 +1,7 @@
-/** Pre-vote, stickiness, check-quorum and the election timer (thesis §9.6, §4.2.3, §6.2): rules V5, V6, V8, V9 and V10. */
+/**
+ * Pre-vote, stickiness, check-quorum and the election timer (thesis §9.6, §4.2.3, §6.2): rules V5, V6, V8, V9 and
+ * V10.
+ */
 import { assert, describe, it } from "@effect/vitest"
 import { type EntryId, origin } from "../../src/domain/Entry.ts"
 import { type Event, ticked } from "../../src/domain/Event.ts"

@@ -28,7 +28,7 @@ describe("Quorum", () => {
     }
   })
 
-  it("an election is won by a majority of yes, lost when no majority is left, else pending (every outcome, 1 to 6 voters)", () => {
+  it("an election is won by a majority, lost when none is left, else pending (every outcome, 1 to 6 voters)", () => {
     for (let size = 1; size <= 6; size++) {
       const voters = votersOf(size)
       for (let code = 0; code < 3 ** size; code++) {

@@ -27,7 +27,7 @@ describe("rule R1, §8: a read waits for an entry of the leader's own term to co
     assert.deepEqual(cluster.replies.get(read), served(4))
   })
 
-  it("confirmed or not, it waits until the no-op is applied: the index it is served at is not below the no-op's", () => {
+  it("confirmed or not, it waits for the no-op: the index it is served at is never below the no-op's", () => {
     const cluster = new PureCluster({ voters: ["n1"] })
     cluster.timeout("n1")
     const read = cluster.read("n1")

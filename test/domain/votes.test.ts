@@ -49,6 +49,12 @@ describe("rule V1, §5.2: the vote is durable before anything that depends on it
     })
   })
 
+  it("a vote in a term that the voter knows already is written too", () => {
+    const { commands } = stepped(node({ term: 3 }), asks("n2", 3), 1000)
+    const persist = commands.find((command) => command._tag === "Persist")
+    assert.deepEqual(persist?.write.hardState, { term: 3, votedFor: "n2" })
+  })
+
   it("a candidate asks for votes only after its own vote is durable, and counts it only then", () => {
     const cluster = new PureCluster({ voters: ["n1", "n2", "n3"], settings: noPreVote })
     cluster.holdDisk("n1")

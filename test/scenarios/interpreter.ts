@@ -1,19 +1,22 @@
 /**
- * Scenarios: a script of commands, and the whole of what they make happen. Lines that start with `>` are commands, `#` lines say why;
- * everything else is printed, one line per thing that happens to a server and per answer to a caller:
+ * Scenarios: a script of commands, and the whole of what they make happen. Lines that start with `>` are commands,
+ * `#` lines say why; everything else is printed, one line per thing that happens to a server and per answer to a
+ * caller:
  *
  * ```
  * node  role      term commit last  what
  * ```
  *
- * The columns show the server after what happened: its role, its term, its commit index and its last entry as term.index.
+ * The columns show the server after what happened: its role, its term, its commit index and its last entry as
+ * term.index.
  *
- * Commands: `cluster n1 n2 n3 [setting=value …]` · `disk ID TERM terms…` (before `start`) · `start` · `timeout ID` · `elect ID` ·
- * `wait MS` · `settle` · `deliver A>B [KIND]` (all that match) · `drop A>B [KIND]` · `propose ID values…` · `read ID` · `isolate ID` ·
- * `heal` · `hold ID` · `flush ID` · `release ID` · `crash ID` · `restart ID` · `logs`. `*` stands for any server.
+ * Commands: `cluster n1 n2 n3 [setting=value …]` · `disk ID TERM terms…` (before `start`) · `start` · `timeout ID`
+ * · `elect ID` · `wait MS` · `settle` · `deliver A>B [KIND]` (all that match) · `drop A>B [KIND]` · `propose ID
+ * values…` · `read ID` · `isolate ID` · `heal` · `hold ID` · `flush ID` · `release ID` · `crash ID` · `restart ID`
+ * · `logs`. `*` stands for any server.
  */
 import type { Command } from "../../src/domain/Command.ts"
-import { type EntryId, origin } from "../../src/domain/Entry.ts"
+import type { EntryId } from "../../src/domain/Entry.ts"
 import * as Log from "../../src/domain/Log.ts"
 import type { Message } from "../../src/domain/Message.ts"
 import { entriesOf } from "../domain/Given.ts"
@@ -137,10 +140,17 @@ class Scenario {
     this.started.observe = (observed) => this.observe(observed)
   }
 
+  /** A whole election as one line, for scenarios that are about what comes after. */
+  private elect(id: string): void {
+    this.cluster.observe = () => {}
+    this.cluster.elect(id)
+    this.cluster.observe = (observed) => this.observe(observed)
+    this.line(id, "elected")
+  }
+
   private logs(): void {
-    for (const id of this.cluster.ids) {
-      const terms = this.cluster.isUp(id) ? this.cluster.termsOf(id) : []
-      this.line(id, `holds ${terms.length === 0 ? at(origin) : terms.join(" ")}`)
+    for (const id of this.cluster.ids.filter((id) => this.cluster.isUp(id))) {
+      this.line(id, `holds ${this.cluster.termsOf(id).join(" ")}`)
     }
   }
 
@@ -157,7 +167,7 @@ class Scenario {
       disk: () => this.disk(first, rest),
       start: () => this.start(),
       timeout: () => this.cluster.timeout(first),
-      elect: () => void this.cluster.elect(first),
+      elect: () => this.elect(first),
       wait: () => void (this.cluster.nowMs += Number(first)),
       settle: () => void this.cluster.settle(),
       deliver: () => void this.cluster.settle(this.where(first, rest[0])),

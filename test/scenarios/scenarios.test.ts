@@ -1,4 +1,7 @@
-/** Every scenario beside this file prints what it says. `UPDATE_SCENARIOS=1` writes down what it prints now, to be read as a diff. */
+/**
+ * Every scenario beside this file prints what it says. `UPDATE_SCENARIOS=1` writes down what it prints now, to be
+ * read as a diff.
+ */
 import { assert, describe, it } from "@effect/vitest"
 import { readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { replay } from "./interpreter.ts"
