@@ -36,13 +36,14 @@ const send = (
     const { hostname, port } = new URL(url)
     const path = url.slice(url.indexOf("/", "http://".length))
     const request = Http.request({ hostname, port, path, method, headers, ...(agent ? { agent } : {}) }, (response) => {
+      const clientPort = response.socket.localPort
       const chunks: Array<Buffer> = []
       response.on("data", (chunk: Buffer) => chunks.push(chunk))
       response.on("error", (error) => resume(Effect.fail(error)))
       response.on("end", () => {
         resume(Effect.succeed({
           status: response.statusCode ?? 0,
-          clientPort: response.socket.localPort,
+          clientPort,
           headers: response.headers,
           body: Buffer.concat(chunks)
         }))

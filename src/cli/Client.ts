@@ -1,0 +1,123 @@
+/**
+ * What the commands that talk to a cluster have in common: their flags, the client, and how failures become exit codes.
+ */
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Stdio from "effect/Stdio"
+import * as Stream from "effect/Stream"
+import * as Protocol from "../layers/kv/Protocol.ts"
+import * as RaftClientHttp from "../layers/RaftClientHttp.ts"
+import { type ProposeError, RaftClient, type ReadError } from "../services/RaftClient.ts"
+import type { Malformed } from "../services/StateMachine.ts"
+import { CommandFailed, failed, notMet, unavailable, usageError } from "./Outcome.ts"
+import * as Sources from "./Sources.ts"
+
+/** `titan dev` first, then what runs without arguments. */
+const endpointsDefault = [7101, 7102, 7103, 7100].map((port) => `http://127.0.0.1:${port}`)
+
+export interface Flags {
+  readonly endpoints: ReadonlyArray<string>
+  readonly timeoutMs: number
+  readonly json: boolean
+}
+
+export const flags = {
+  endpoints: Sources.list("endpoint", "endpoints").pipe(
+    Flag.map((given) => given.length === 0 ? endpointsDefault : given),
+    Flag.withDescription(
+      "Base URL of a server; may be repeated; default http://127.0.0.1:7101, 7102, 7103 and 7100 (TITAN_ENDPOINTS, separated by commas)"
+    )
+  ),
+  timeoutMs: Sources.int("timeout-ms").pipe(
+    Flag.withDefault(5000),
+    Flag.withDescription("How long to try, in milliseconds; default 5000 (TITAN_TIMEOUT_MS)")
+  ),
+  json: Flag.Boolean("json").pipe(Flag.withDefault(false), Flag.withDescription("Print JSON; errors too, on stderr"))
+}
+
+export const ifRevision = Flag.Int("if-revision").pipe(
+  Flag.optional,
+  Flag.withDescription("Only if the key has this revision; 0: only if it does not exist")
+)
+
+/** A whole number from 0, or nothing. */
+export const condition = (
+  revision: { readonly _tag: "None" } | { readonly _tag: "Some"; readonly value: number }
+): Effect.Effect<{ readonly ifRevision?: number }, CommandFailed> => {
+  if (revision._tag === "None") return Effect.succeed({})
+  return Number.isSafeInteger(revision.value) && revision.value >= 0
+    ? Effect.succeed({ ifRevision: revision.value })
+    : Effect.fail(usageError(`--if-revision ${revision.value}: expected a whole number from 0`))
+}
+
+export const validKey = (key: string): Effect.Effect<string, CommandFailed> => {
+  const problem = Protocol.keyProblem(key)
+  return problem === undefined ? Effect.succeed(key) : Effect.fail(usageError(problem))
+}
+
+const isEndpoint = (text: string): boolean => {
+  const url = URL.parse(text)
+  return url !== null && /^https?:$/.test(url.protocol) && url.hostname !== "" && url.pathname === "/" &&
+    url.search === ""
+}
+
+/** Runs `effect` with a client of the cluster that the flags name. */
+export const withClient = <A, E>(
+  given: Flags,
+  effect: Effect.Effect<A, E, RaftClient>
+): Effect.Effect<A, E | CommandFailed> => {
+  const wrong = given.endpoints.find((text) => !isEndpoint(text))
+  if (wrong !== undefined) {
+    return Effect.fail(usageError(`--endpoint ${wrong}: expected a URL such as http://127.0.0.1:7101`))
+  }
+  if (given.timeoutMs < 1) return Effect.fail(usageError(`--timeout-ms ${given.timeoutMs}: expected at least 1`))
+  const { endpoints, timeoutMs: deadlineMs } = given
+  return Effect.provide(effect, RaftClientHttp.layer({ endpoints: [...new Set(endpoints)], deadlineMs }))
+}
+
+const toFailed = (error: ProposeError | ReadError | Malformed): CommandFailed => {
+  const { _tag: tag, message, outcome } = error
+  return new CommandFailed({ exitCode: tag === "Unavailable" ? unavailable : failed, message, tag, outcome })
+}
+
+/** Sends a command. A condition that is not met, and whatever else is no success, fails. */
+export const propose = (given: Flags, command: Protocol.Command) =>
+  withClient(
+    given,
+    Effect.gen(function*() {
+      const result = yield* Effect.mapError(Protocol.wire.on(yield* RaftClient).propose(command), toFailed)
+      if (result._tag === "Invalid") return yield* usageError(result.message)
+      if (result._tag !== "RevisionMismatch") return result
+      const is = result.revision === 0 ? "does not exist" : `has revision ${result.revision}`
+      return yield* new CommandFailed({
+        exitCode: notMet,
+        message: `not applied: ${command.key} ${is}`,
+        tag: result._tag,
+        outcome: "not-applied"
+      })
+    })
+  )
+
+export const read = (given: Flags, query: Protocol.Query) =>
+  withClient(
+    given,
+    Effect.flatMap(RaftClient, (client) => Effect.mapError(Protocol.wire.on(client).read(query), toFailed))
+  )
+
+/** Prints one line: JSON with `--json`, else `text`. */
+export const print = (given: Flags, value: unknown, text: string): Effect.Effect<void> =>
+  Console.log(given.json ? JSON.stringify(value) : text)
+
+/** Bytes on stdout, as they are; on a terminal with a line break after them. */
+export const printBytes = (bytes: Uint8Array) =>
+  Effect.gen(function*() {
+    const stdio = yield* Stdio.Stdio
+    const parts = (yield* stdio.stdoutIsTerminal) ? [bytes, new TextEncoder().encode("\n")] : [bytes]
+    yield* Stream.run(Stream.fromIterable(parts), stdio.stdout())
+  }).pipe(Effect.orDie)
+
+export const notFound = (key: string): CommandFailed =>
+  new CommandFailed({ exitCode: notMet, message: `${key}: not found`, tag: "KeyNotFound" })
+
+export const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64")

@@ -1,0 +1,82 @@
+/**
+ * One server as a Layer: storage, transport, node and HTTP, put together.
+ */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as HttpRouter from "effect/http/HttpRouter"
+import type { ServeError } from "effect/http/HttpServerError"
+import * as Layer from "effect/Layer"
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import * as Configuration from "../domain/Configuration.ts"
+import type { Settings } from "../domain/Settings.ts"
+import * as ClientHttp from "../layers/ClientHttp.ts"
+import * as KvHttp from "../layers/kv/Http.ts"
+import * as Store from "../layers/kv/Store.ts"
+import * as RaftHttp from "../layers/RaftHttp.ts"
+import * as StorageFile from "../layers/StorageFile.ts"
+import * as TransportHttp from "../layers/TransportHttp.ts"
+import { RaftNode, type SettingsError } from "../services/RaftNode.ts"
+import type { StorageError } from "../services/Storage.ts"
+import type { Cluster } from "./Cluster.ts"
+
+export interface Options {
+  readonly cluster: Cluster
+  readonly directory: string
+  readonly settings: Partial<Settings>
+  readonly valueBytesMax: number
+}
+
+/**
+ * A server that answers from its first connection on. It listens before its routes are attached, and without any listener a request
+ * would wait for good.
+ */
+const listener = (): Server => {
+  const server = createServer({ maxHeaderSize: KvHttp.maxHeaderSize })
+  const early = (_: IncomingMessage, response: ServerResponse): void => {
+    response.writeHead(503, { "content-type": "application/json", "retry-after": "1", connection: "close" })
+    response.end(JSON.stringify({ _tag: "NoLeader", outcome: "not-applied" }))
+  }
+  const onNewListener = (event: string | symbol): void => {
+    if (event !== "request") return
+    server.off("newListener", onNewListener)
+    server.off("request", early)
+  }
+  server.on("request", early)
+  server.on("newListener", onNewListener)
+  return server
+}
+
+/** Everything the routes need is provided around `serve`: what is first built inside of it exists once more there. */
+export const layer = (
+  options: Options
+): Layer.Layer<RaftNode, StorageError | SettingsError | ServeError> => {
+  const { clusterId, id, listen, urls } = options.cluster
+  const urlOf = (peer: string) => urls.get(peer)
+  const storage = StorageFile.layer({ directory: options.directory, clusterId, nodeId: id })
+  const transport = TransportHttp.layer({ id, urls })
+  const configuration = Configuration.ofVoters([...urls.keys()].toSorted())
+  const node = RaftNode.layer({ configuration, settings: options.settings }).pipe(
+    Layer.provide(Store.layer),
+    Layer.provideMerge(transport),
+    Layer.provide(storage)
+  )
+  const routes = Layer.mergeAll(
+    KvHttp.layer({ urlOf, valueBytesMax: options.valueBytesMax }),
+    ClientHttp.layer({ urlOf }),
+    RaftHttp.layer
+  )
+  const http = NodeHttpServer.layer(listener, {
+    host: listen.host,
+    port: listen.port,
+    gracefulShutdownTimeout: "1 second",
+    websocket: RaftHttp.websocket
+  })
+  return HttpRouter.serve(routes, {
+    routerConfig: KvHttp.routerConfig,
+    disableLogger: true,
+    disableListenLog: true
+  }).pipe(
+    Layer.provide(http),
+    // Built first: nobody is let in before the log is read.
+    Layer.provideMerge(node)
+  )
+}

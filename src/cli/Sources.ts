@@ -1,0 +1,104 @@
+/**
+ * Where settings come from besides flags: the environment, `TITAN_…`, then the file of `--config`, TOML or JSON. Names are those of the
+ * flags: `--data-dir` is `TITAN_DATA_DIR` and `data-dir = "…"`. Flags that may be repeated are plural there: `TITAN_PEERS` and
+ * `TITAN_ENDPOINTS`, separated by commas, and arrays in a file.
+ */
+import * as Flag from "effect/cli/Flag"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Effect from "effect/Effect"
+import * as Toml from "effect/encoding/Toml"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { readFileSync } from "node:fs"
+import * as Logging from "./Logging.ts"
+import { type CommandFailed, usageError } from "./Outcome.ts"
+
+/** Every name that may stand in a file: a misspelt setting is an error, not a default. */
+const names: ReadonlySet<string> = new Set([
+  "id",
+  "listen",
+  "peers",
+  "data-dir",
+  "cluster",
+  "election-timeout-ms",
+  "heartbeat-ms",
+  "value-bytes-max",
+  "log-format",
+  "endpoints",
+  "timeout-ms"
+])
+
+const parse = (path: string, text: string): Record<string, unknown> => {
+  const parsed: unknown = path.endsWith(".json") ? JSON.parse(text) : Result.getOrThrow(Toml.parse(text))
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
+    throw new Error("expected a table of settings")
+  }
+  return { ...parsed }
+}
+
+const readFile = (path: string): Effect.Effect<ConfigProvider.ConfigProvider, CommandFailed> =>
+  Effect.try({
+    try: () => {
+      const settings = parse(path, readFileSync(path, "utf8"))
+      const unknown = Object.keys(settings).filter((name) => !names.has(name))
+      if (unknown.length > 0) {
+        throw new Error(`no such setting: ${unknown.join(", ")}; there are ${[...names].join(", ")}`)
+      }
+      return ConfigProvider.fromUnknown(settings)
+    },
+    catch: (error) => usageError(`--config ${path}: ${error instanceof Error ? error.message : String(error)}`)
+  })
+
+/** The file must be known before the flags are read, since they fall back to it. */
+const fileOf = (args: ReadonlyArray<string>): string | undefined => {
+  for (const [i, arg] of args.entries()) {
+    if (arg === "--") break
+    if (arg === "--config") return args[i + 1]
+    if (arg.startsWith("--config=")) return arg.slice("--config=".length)
+  }
+  return process.env["TITAN_CONFIG"]
+}
+
+/** The provider that flags fall back to, for the given command line. */
+export const provider = (
+  args: ReadonlyArray<string>
+): Effect.Effect<ConfigProvider.ConfigProvider, CommandFailed> =>
+  Effect.gen(function*() {
+    const environment = ConfigProvider.fromEnv().pipe(ConfigProvider.constantCase, ConfigProvider.nested("TITAN"))
+    const file = fileOf(args)
+    return file === undefined ? environment : ConfigProvider.orElse(environment, yield* readFile(file))
+  })
+
+const separated = (text: string): ReadonlyArray<string> =>
+  text.split(",").map((item) => item.trim()).filter((item) => item !== "")
+
+const fromSources = (name: string) =>
+  Config.Array(Schema.String, name).pipe(
+    Config.orElse(() => Config.map(Config.String(name), separated)),
+    Config.option
+  )
+
+/** A flag that may be repeated, with its plural name in the other sources. Empty when it is nowhere. */
+export const list = (flag: string, plural: string): Flag.Flag<ReadonlyArray<string>> =>
+  Flag.String(flag).pipe(
+    Flag.atLeast(0),
+    Flag.mapEffect((given): Effect.Effect<ReadonlyArray<string>> =>
+      given.length > 0
+        ? Effect.succeed(given)
+        : Effect.map(Effect.orDie(fromSources(plural)), (found) => found._tag === "Some" ? found.value : [])
+    )
+  )
+
+/** A text flag with a fallback in the other sources. */
+export const text = (name: string): Flag.Flag<string> =>
+  Flag.String(name).pipe(Flag.withFallbackConfig(Config.String(name)))
+
+/** A flag for whole numbers with a fallback in the other sources. */
+export const int = (name: string): Flag.Flag<number> => Flag.Int(name).pipe(Flag.withFallbackConfig(Config.Int(name)))
+
+/** `--log-format`, with a fallback in the other sources. */
+export const logFormat: Flag.Flag<Logging.Format> = Flag.Literals("log-format", Logging.formats).pipe(
+  Flag.withFallbackConfig(Config.Literals(Logging.formats, "log-format")),
+  Flag.withDefault("auto")
+)

@@ -1,0 +1,156 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { execFileSync } from "node:child_process"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { clusterIdOf } from "../../src/cli/Cluster.ts"
+import { version } from "../../src/services/ServerStatus.ts"
+import * as Titan from "./titan.ts"
+
+const peer = "n1=http://127.0.0.1:7101"
+const stackTrace = /\n\s+at /
+
+describe("usage errors", () => {
+  const cases: ReadonlyArray<[string, ReadonlyArray<string>, string]> = [
+    ["an unknown command", ["bogus"], "bogus"],
+    ["an unknown flag", ["get", "k", "--bogus"], "--bogus"],
+    ["a missing argument", ["get"], "KEY"],
+    ["a missing id", ["serve"], "--id"],
+    ["no peers", ["serve", "--id", "n1"], "--peer"],
+    [
+      "a peer named twice",
+      ["serve", "--id", "n1", "--peer", peer, "--peer", "n1=http://127.0.0.1:7102"],
+      "n1 is named twice"
+    ],
+    [
+      "two peers at one URL",
+      ["serve", "--id", "n1", "--peer", peer, "--peer", "n2=http://127.0.0.1:7101"],
+      "n1 and n2 have the same URL"
+    ],
+    ["peers without this server", ["serve", "--id", "n2", "--peer", peer], "n2 itself is missing"],
+    ["a peer that is no URL", ["serve", "--id", "n1", "--peer", "n1=nowhere"], "not a URL"],
+    ["a peer without an id", ["serve", "--id", "n1", "--peer", "http://127.0.0.1:7101"], "ID=URL"],
+    ["a bad id", ["serve", "--id", "a b", "--peer", peer], "--id a b"],
+    ["a bad place to listen", ["serve", "--id", "n1", "--peer", peer, "--listen", "7101"], "HOST:PORT"],
+    ["another port than the others use", ["serve", "--id", "n1", "--peer", peer, "--listen", "127.0.0.1:7102"], "7102"],
+    ["a bad election timeout", ["serve", "--id", "n1", "--peer", peer, "--election-timeout-ms", "fast"], "MIN-MAX"],
+    ["settings that cannot work", ["serve", "--id", "n1", "--peer", peer, "--heartbeat-ms", "140"], "140"],
+    ["an empty key", ["get", ""], "must not be empty"],
+    ["a key that is too long", ["put", "k".repeat(4097), "v"], "4096"],
+    ["a negative revision", ["put", "k", "v", "--if-revision", "-1"], "--if-revision"],
+    ["a bad endpoint", ["get", "k", "--endpoint", "localhost"], "--endpoint localhost"],
+    ["a limit of nothing", ["list", "--limit", "0"], "--limit"],
+    ["no servers", ["dev", "--nodes", "0"], "--nodes"],
+    ["a file of settings that is not there", ["status", "--config", "/nowhere.toml"], "/nowhere.toml"]
+  ]
+  for (const [what, args, named] of cases) {
+    it.live(`${what} ends with exit code 2 and a message on stderr that names it`, () =>
+      Effect.gen(function*() {
+        const { code, stderr, stdout } = yield* Titan.run(args)
+        assert.strictEqual(code, 2, stderr)
+        assert.include(stderr, named)
+        assert.notMatch(stderr, stackTrace)
+        assert.strictEqual(stdout, "")
+      }))
+  }
+
+  it.live("a value over 1 MiB from stdin is refused before it is sent", () =>
+    Effect.gen(function*() {
+      const { code, stderr } = yield* Titan.run(["put", "k", "-"], { stdin: "x".repeat((1 << 20) + 1) })
+      assert.strictEqual(code, 2)
+      assert.include(stderr, "1048576")
+    }))
+})
+
+describe("where settings come from", () => {
+  const heartbeat = (
+    path: string,
+    given: { readonly flag?: string; readonly env?: string; readonly file?: string; readonly json?: boolean }
+  ) =>
+    Effect.gen(function*() {
+      const file = join(path, given.json === true ? "titan.json" : "titan.toml")
+      if (given.file !== undefined) {
+        writeFileSync(file, given.json === true ? `{"heartbeat-ms": ${given.file}}` : `heartbeat-ms = ${given.file}\n`)
+      }
+      const args = ["serve", "--id", "n1", "--peer", peer, ...(given.file === undefined ? [] : ["--config", file])]
+      const { stderr } = yield* Titan.run(
+        given.flag === undefined ? args : [...args, "--heartbeat-ms", given.flag],
+        { env: given.env === undefined ? {} : { TITAN_HEARTBEAT_MS: given.env } }
+      )
+      return /heartbeatIntervalMs \((\d+)\)/.exec(stderr)?.[1]
+    })
+
+  it.live("a flag comes before TITAN_…, which comes before the file, TOML or JSON", () =>
+    Effect.gen(function*() {
+      const path = yield* Titan.directory
+      assert.strictEqual(yield* heartbeat(path, { flag: "111", env: "112", file: "113" }), "111")
+      assert.strictEqual(yield* heartbeat(path, { env: "112", file: "113" }), "112")
+      assert.strictEqual(yield* heartbeat(path, { file: "113" }), "113")
+      assert.strictEqual(yield* heartbeat(path, { file: "114", json: true }), "114")
+    }))
+
+  it.live("peers come from TITAN_PEERS, separated by commas, or from an array in the file", () =>
+    Effect.gen(function*() {
+      const path = yield* Titan.directory
+      const file = join(path, "titan.toml")
+      writeFileSync(file, "peers = [\"n8=http://127.0.0.1:1\", \"n9=http://127.0.0.1:2\"]\n")
+      const fromFile = yield* Titan.run(["serve", "--id", "n1"], { env: { TITAN_CONFIG: file } })
+      assert.include(fromFile.stderr, "there are n8, n9")
+      const fromEnv = yield* Titan.run(["serve", "--id", "n1", "--config", file], {
+        env: { TITAN_PEERS: "n6=http://127.0.0.1:1, n7=http://127.0.0.1:2" }
+      })
+      assert.include(fromEnv.stderr, "there are n6, n7")
+    }))
+
+  it.live("a setting that does not exist is a usage error that names it", () =>
+    Effect.gen(function*() {
+      const path = yield* Titan.directory
+      writeFileSync(join(path, "titan.json"), "{ \"hartbeat-ms\": 20 }")
+      const { code, stderr } = yield* Titan.run(["status", "--config", join(path, "titan.json")])
+      assert.strictEqual(code, 2)
+      assert.include(stderr, "hartbeat-ms")
+    }))
+})
+
+describe("the program itself", () => {
+  it("has the version of package.json", () => {
+    const { version: packaged } = JSON.parse(readFileSync(join(import.meta.dirname, "../../package.json"), "utf8")) as {
+      version: string
+    }
+    assert.strictEqual(version, packaged)
+  })
+
+  it("gives a cluster the same id whatever the order of its peers, and another one for another name or URL", () => {
+    const a = new Map([["n1", "http://a"], ["n2", "http://b"]])
+    const b = new Map([["n2", "http://b"], ["n1", "http://a"]])
+    assert.strictEqual(clusterIdOf("x", a), clusterIdOf("x", b))
+    assert.notStrictEqual(clusterIdOf("x", a), clusterIdOf("y", a))
+    assert.notStrictEqual(clusterIdOf("x", a), clusterIdOf("x", new Map([["n1", "http://a"], ["n2", "http://c"]])))
+  })
+
+  it.live("--help ends with 0 and shows the commands", () =>
+    Effect.gen(function*() {
+      const { code, stdout } = yield* Titan.run(["--help"])
+      assert.strictEqual(code, 0)
+      for (const name of ["serve", "dev", "put", "get", "delete", "list", "status"]) assert.include(stdout, name)
+    }))
+
+  const isOld = (path: string): boolean => {
+    if (!existsSync(path)) return false
+    const [major = 0] = execFileSync(path, ["--version"]).toString().slice(1).split(".").map(Number)
+    return major < 22
+  }
+  const old = ["/usr/bin/node", "/usr/local/bin/node"].find(isOld)
+
+  it.live.skipIf(old === undefined)(
+    "on an old Node it prints one line that says which it needs, and ends with 2",
+    () =>
+      Effect.gen(function*() {
+        const { code, stderr } = yield* Titan.run([], old === undefined ? {} : { node: old })
+        assert.strictEqual(code, 2)
+        assert.strictEqual(stderr.trim().split("\n").length, 1)
+        assert.include(stderr, "22.19")
+        assert.include(stderr, "npx node dist/main.js")
+      })
+  )
+})
