@@ -25,16 +25,17 @@ export interface Options {
   readonly valueBytesMax: number
 }
 
+const early = (_: IncomingMessage, response: ServerResponse): void => {
+  response.writeHead(503, { "content-type": "application/json", "retry-after": "1", connection: "close" })
+  response.end(JSON.stringify({ _tag: "NoLeader", outcome: "not-applied" }))
+}
+
 /**
  * A server that answers from its first connection on. It listens before its routes are attached, and without any listener a request
  * would wait for good.
  */
 const listener = (): Server => {
   const server = createServer({ maxHeaderSize: KvHttp.maxHeaderSize })
-  const early = (_: IncomingMessage, response: ServerResponse): void => {
-    response.writeHead(503, { "content-type": "application/json", "retry-after": "1", connection: "close" })
-    response.end(JSON.stringify({ _tag: "NoLeader", outcome: "not-applied" }))
-  }
   const onNewListener = (event: string | symbol): void => {
     if (event !== "request") return
     server.off("newListener", onNewListener)

@@ -3,6 +3,7 @@
  * flags: `--data-dir` is `TITAN_DATA_DIR` and `data-dir = "…"`. Flags that may be repeated are plural there: `TITAN_PEERS` and
  * `TITAN_ENDPOINTS`, separated by commas, and arrays in a file.
  */
+import * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
@@ -70,23 +71,29 @@ export const provider = (
     return file === undefined ? environment : ConfigProvider.orElse(environment, yield* readFile(file))
   })
 
-const separated = (text: string): ReadonlyArray<string> =>
-  text.split(",").map((item) => item.trim()).filter((item) => item !== "")
-
-const fromSources = (name: string) =>
-  Config.Array(Schema.String, name).pipe(
-    Config.orElse(() => Config.map(Config.String(name), separated)),
-    Config.option
-  )
+const trimmed = (items: ReadonlyArray<string>): ReadonlyArray<string> =>
+  items.map((item) => item.trim()).filter((item) => item !== "")
 
 /** A flag that may be repeated, with its plural name in the other sources. Empty when it is nowhere. */
 export const list = (flag: string, plural: string): Flag.Flag<ReadonlyArray<string>> =>
   Flag.String(flag).pipe(
     Flag.atLeast(0),
-    Flag.mapEffect((given): Effect.Effect<ReadonlyArray<string>> =>
+    Flag.mapEffect((given) =>
       given.length > 0
         ? Effect.succeed(given)
-        : Effect.map(Effect.orDie(fromSources(plural)), (found) => found._tag === "Some" ? found.value : [])
+        : Config.Array(Schema.String, plural).pipe(
+          Config.withDefault([]),
+          Effect.mapBoth({
+            onSuccess: trimmed,
+            onFailure: (error) =>
+              new CliError.InvalidValue({
+                option: flag,
+                value: plural,
+                expected: `an array of text for ${plural}: ${error.message}`,
+                kind: "flag"
+              })
+          })
+        )
     )
   )
 
@@ -95,7 +102,15 @@ export const text = (name: string): Flag.Flag<string> =>
   Flag.String(name).pipe(Flag.withFallbackConfig(Config.String(name)))
 
 /** A flag for whole numbers with a fallback in the other sources. */
-export const int = (name: string): Flag.Flag<number> => Flag.Int(name).pipe(Flag.withFallbackConfig(Config.Int(name)))
+export const int = (name: string): Flag.Flag<number> =>
+  text(name).pipe(
+    Flag.withMetavar("integer"),
+    Flag.mapEffect((value) =>
+      /^-?\d{1,15}$/.test(value)
+        ? Effect.succeed(Number(value))
+        : Effect.fail(new CliError.InvalidValue({ option: name, value, expected: "a whole number", kind: "flag" }))
+    )
+  )
 
 /** `--log-format`, with a fallback in the other sources. */
 export const logFormat: Flag.Flag<Logging.Format> = Flag.Literals("log-format", Logging.formats).pipe(

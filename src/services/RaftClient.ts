@@ -164,6 +164,9 @@ const statusOf = (connect: Connect, url: string, attemptMs: number): Effect.Effe
     })
   )
 
+/** With less time than this left nothing is tried again: a write cut off by the deadline is unknown, and until then it is not applied. */
+const lastAttemptMs = 50
+
 /** Sends requests to whoever leads, in rounds: every known server once, then a pause. */
 const makeRun = (endpoints: ReadonlyArray<string>, connect: Connect, limits: Limits) => {
   const { attemptMs, backoffMsMax, backoffMsMin, deadlineMs } = limits
@@ -192,7 +195,7 @@ const makeRun = (endpoints: ReadonlyArray<string>, connect: Connect, limits: Lim
       const tried = new Set<string>()
       for (let url = nextUrl(tried); url !== undefined; url = nextUrl(tried)) {
         const leftMs = until - nowMs()
-        if (leftMs <= 0) return yield* unavailable(reasons)
+        if (leftMs <= (reasons.size === 0 ? 0 : lastAttemptMs)) return yield* unavailable(reasons)
         tried.add(url)
         const attempted: Attempt = yield* attempt(connect, request, url, { attemptMs, leftMs })
         if (attempted._tag === "Answered") {
@@ -208,7 +211,7 @@ const makeRun = (endpoints: ReadonlyArray<string>, connect: Connect, limits: Lim
       }
       const leftMs = until - nowMs()
       const pauseMs = Math.min(backoffMsMax, backoffMsMin * 2 ** round) * (0.5 + (yield* Random.next) / 2)
-      if (pauseMs >= leftMs) return yield* unavailable(reasons)
+      if (pauseMs + lastAttemptMs >= leftMs) return yield* unavailable(reasons)
       yield* Effect.sleep(pauseMs)
     }
   })

@@ -35,6 +35,7 @@ describe("usage errors", () => {
     ["another port than the others use", ["serve", "--id", "n1", "--peer", peer, "--listen", "127.0.0.1:7102"], "7102"],
     ["a bad election timeout", ["serve", "--id", "n1", "--peer", peer, "--election-timeout-ms", "fast"], "MIN-MAX"],
     ["settings that cannot work", ["serve", "--id", "n1", "--peer", peer, "--heartbeat-ms", "140"], "140"],
+    ["a number that is none", ["get", "k", "--timeout-ms", "soon"], "--timeout-ms"],
     ["an empty key", ["get", ""], "must not be empty"],
     ["a key that is too long", ["put", "k".repeat(4097), "v"], "4096"],
     ["a negative revision", ["put", "k", "v", "--if-revision", "-1"], "--if-revision"],

@@ -1,10 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
@@ -76,6 +78,14 @@ describe("finding the leader", () => {
       assert.deepStrictEqual(yield* client.propose(command), done)
       assert.deepStrictEqual(yield* client.propose(command), done)
       assert.deepStrictEqual(asked, ["a", "c", "c"])
+    }))
+
+  it.effect("a server that answered is asked first the next time", () =>
+    Effect.gen(function*() {
+      const { asked, client } = scripted({ a: dead, b: () => Effect.succeed(done) })
+      yield* client.propose(command)
+      yield* client.read(command)
+      assert.deepStrictEqual(asked, ["a", "b", "b"])
     }))
 
   it.effect("a hint at a server outside of the list is followed", () =>
@@ -157,6 +167,17 @@ describe("what is certainly not applied is tried again", () => {
       assert.include(error.message, "a: connection refused")
       assert.include(error.message, "b: does not lead and knows no leader")
     }))
+
+  it.effect("a write that was refused so far is not sent again just before the deadline, to be cut off as unknown", () =>
+    Effect.gen(function*() {
+      const { client } = scripted({
+        a: (count) =>
+          count === 1 ? Effect.fail(new Overloaded()) : Effect.andThen(Effect.sleep(20), Effect.fail(new Overloaded()))
+      })
+      const exit = yield* inTestTime(client.propose(command))
+      const error = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
+      assert.strictEqual(error?._tag, "Unavailable")
+    }).pipe(Effect.repeat({ times: 50 })))
 
   it.effect("pauses grow and are jittered: a dead cluster is asked tens of times in 5 s, not thousands, at other times for another seed", () =>
     Effect.gen(function*() {
@@ -298,6 +319,25 @@ describe("over the network", () => {
       assert.deepStrictEqual(yield* Fiber.join(written), { _tag: "Written", revision: 2 })
     }))
 
+  it.live("a write after an idle connection was closed goes over a fresh one, and is not unknown", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make()
+      const scope = yield* Scope.make()
+      const url = yield* FakeNode.serve(node, routes()).pipe(Scope.provide(scope))
+      const client = yield* clientOf([url])
+      yield* put(client, "k")
+      const observer = new WebSocket(`${url.replace("http", "ws")}/rpc`)
+      const closed = Effect.callback<void>((resume) => observer.addEventListener("close", () => resume(Effect.void)))
+      yield* Effect.callback<void>((resume) => observer.addEventListener("open", () => resume(Effect.void)))
+      const observed = yield* Effect.forkChild(closed, { startImmediately: true })
+      yield* Scope.close(scope, Exit.void)
+      yield* Fiber.join(observed)
+      // The client's own connection was closed in the same moment: some turns of the event loop later it knows.
+      for (let turn = 0; turn < 50; turn++) yield* Effect.yieldNow
+      yield* FakeNode.serve(node, routes(), { port: Number(new URL(url).port) })
+      assert.deepStrictEqual(yield* put(client, "k"), { _tag: "Written", revision: 2 })
+    }))
+
   it.live("a defect in the server fails its own write as unknown, and the calls after it work", () =>
     Effect.gen(function*() {
       const node = FakeNode.make()
@@ -313,18 +353,20 @@ describe("over the network", () => {
     Effect.gen(function*() {
       const node = FakeNode.make()
       const url = yield* FakeNode.serve(node, routes())
-      const client = yield* clientOf([url], { deadlineMs: 300 })
+      const client = yield* clientOf([url])
       node.onPropose = Effect.fail(new TooLarge({ sizeBytes: 3, limitBytes: 2 }))
       const tooLarge = yield* Effect.flip(client.propose(command))
       assert.deepStrictEqual(tooLarge, new TooLarge({ sizeBytes: 3, limitBytes: 2 }))
       node.onPropose = Effect.fail(new OutcomeUnknown())
       assert.strictEqual((yield* Effect.flip(client.propose(command)))._tag, "OutcomeUnknown")
+      const hasty = yield* clientOf([url], { deadlineMs: 300 })
+      yield* hasty.status
       for (const refusal of [new NotLeader({}), new Overloaded(), new Stopped()]) {
         node.onPropose = Effect.fail(refusal)
-        assert.strictEqual((yield* Effect.flip(client.propose(command)))._tag, "Unavailable")
+        assert.strictEqual((yield* Effect.flip(hasty.propose(command)))._tag, "Unavailable")
       }
       node.onRead = Effect.fail(new ReadUnconfirmed())
-      const unread = yield* Effect.flip(client.read(command))
+      const unread = yield* Effect.flip(hasty.read(command))
       assert.include(unread.message, "no majority confirmed")
     }))
 

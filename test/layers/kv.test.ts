@@ -143,6 +143,7 @@ describe("lists", () => {
 
   it("`after` before the prefix starts at the prefix, and past it ends the list", () => {
     const store = numbered()
+    store.put("b", "")
     store.put("m1", "")
     store.put("m2", "")
     assert.deepStrictEqual(store.list("m", 10, "a").items.map((item) => item.key), ["m1", "m2"])

@@ -213,6 +213,15 @@ describe("bad requests", () => {
       }))
   }
 
+  it.live("a parameter given twice and a consistency that is not there yet are told as such", () =>
+    Effect.gen(function*() {
+      const { url } = yield* start()
+      const twice = json(yield* send(`${url}/v1/kv?limit=1&limit=2`)) as { message: string }
+      assert.strictEqual(twice.message, "limit: given twice")
+      const stale = json(yield* send(`${url}/v1/kv?consistency=stale`)) as { message: string }
+      assert.include(stale.message, "stale is not supported")
+    }))
+
   it.live("an unknown path is a 404 in JSON, whatever the method", () =>
     Effect.gen(function*() {
       const { url } = yield* start()

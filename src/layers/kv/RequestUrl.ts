@@ -22,7 +22,6 @@ const isEncodedUtf8 = (text: string): boolean => {
 }
 
 const keyProblem = (encoded: string): string | undefined => {
-  if (encoded.length === 0) return "key: a key must not be empty"
   if (encoded.includes("/")) return "key: a '/' in a key must be percent-encoded, as %2F"
   return isEncodedUtf8(encoded) ? undefined : "key: not percent-encoded UTF-8"
 }
