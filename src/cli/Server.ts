@@ -34,7 +34,7 @@ const early = (_: IncomingMessage, response: ServerResponse): void => {
  * A server that answers from its first connection on. It listens before its routes are attached, and without any listener a request
  * would wait for good.
  */
-const listener = (): Server => {
+export const listener = (): Server => {
   const server = createServer({ maxHeaderSize: KvHttp.maxHeaderSize })
   const onNewListener = (event: string | symbol): void => {
     if (event !== "request") return

@@ -2,7 +2,6 @@
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
-import * as CliError from "effect/cli/CliError"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -76,11 +75,10 @@ export const program = (args: ReadonlyArray<string>): Effect.Effect<number, neve
     return 0
   }).pipe(
     Effect.provide([NodeServices.layer, presenter]),
-    Effect.catch((error) => {
-      if (error instanceof CommandFailed) return reported(error, args.includes("--json"))
-      const isHelp = CliError.isCliError(error) && error._tag === "ShowHelp" && error.errors.length === 0
-      return Effect.succeed(isHelp ? 0 : usage)
-    })
+    // The rest are mistakes in the command line, which the presenter has shown.
+    Effect.catch((error) =>
+      error instanceof CommandFailed ? reported(error, args.includes("--json")) : Effect.succeed(usage)
+    )
   )
 
 /** Runs the command and ends the process. */

@@ -5,6 +5,7 @@ import type { Entry, EntryId, LogIndex, Term } from "./Entry.ts"
 import type { RequestId } from "./Event.ts"
 import type { Message } from "./Message.ts"
 import type { NodeId } from "./NodeId.ts"
+import type { Role } from "./Role.ts"
 
 /** Figure 2's persistent vote: one atomic record (rule V1). */
 export interface HardState {
@@ -45,7 +46,12 @@ export type Command =
   | { readonly _tag: "ServeRead"; readonly requestIds: ReadonlyArray<RequestId>; readonly index: LogIndex }
   | { readonly _tag: "Refuse"; readonly requestIds: ReadonlyArray<RequestId>; readonly refusal: Refusal }
   /** The role, the term or the known leader changed. */
-  | { readonly _tag: "AnnounceRole"; readonly role: string; readonly term: Term; readonly leaderId: NodeId | undefined }
+  | {
+    readonly _tag: "AnnounceRole"
+    readonly role: Role["_tag"]
+    readonly term: Term
+    readonly leaderId: NodeId | undefined
+  }
 
 export const emptyWrite: Write = { hardState: undefined, entries: [] }
 

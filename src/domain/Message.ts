@@ -54,6 +54,8 @@ export type AppendEntriesResult =
   | { readonly _tag: "Matched"; readonly matchIndex: LogIndex }
   /** The log does not hold `prev`; nothing was changed. */
   | { readonly _tag: "Rejected"; readonly prevIndex: LogIndex; readonly conflict: Conflict }
+  /** The message was of an older term than the answer. It tells the sender the term, and confirms nothing. */
+  | { readonly _tag: "Stale" }
 
 export interface AppendEntriesResponse {
   readonly _tag: "AppendEntriesResponse"

@@ -134,8 +134,8 @@ const acknowledge = (state: NodeState, from: NodeId, message: AppendEntries, mat
   Turn.promise(turn, from, matched(state, message, matchIndex))
 }
 
-/** The log does not hold `prev`, or the message is of an older term; `conflict` says where to go on (paper §5.3). */
-export const rejection = (state: NodeState, message: AppendEntries): AppendEntriesResponse => {
+/** The log does not hold `prev`; `conflict` says where to go on (paper §5.3). */
+const rejection = (state: NodeState, message: AppendEntries): AppendEntriesResponse => {
   const term = Log.termAt(state.log, message.prev.index)
   const conflict: Conflict = term === undefined
     ? { term, index: state.log.lastIndex + 1 }
@@ -156,9 +156,9 @@ export const onAppendEntriesResponse = (
   turn: Turn.Turn
 ): NodeState => {
   const known = state.role.progress.get(from)
-  if (known === undefined) return state
-  const progress = Progress.heard(known, Math.min(message.round, state.role.round), turn.nowMs)
   const { result } = message
+  if (known === undefined || result._tag === "Stale") return state
+  const progress = Progress.heard(known, Math.min(message.round, state.role.round), turn.nowMs)
   if (result._tag === "Rejected") {
     return ReadIndex.confirmReads(onRejected(state, from, progress, result, turn), turn)
   }

@@ -21,6 +21,12 @@ export interface Settings {
   readonly uncommittedBytesMax: number
 }
 
+/**
+ * What any transport must carry as one message, in bytes: an AppendEntries of `appendBytesMax`, or of one larger entry. A message that no
+ * transport takes would be sent again for ever.
+ */
+export const messageBytesMax = 16 << 20
+
 export const defaults: Settings = {
   electionTimeoutMsMin: 150,
   electionTimeoutMsMax: 300,
@@ -28,9 +34,9 @@ export const defaults: Settings = {
   preVote: true,
   checkQuorum: true,
   leaderStickiness: true,
-  appendEntriesMax: 4096,
+  appendEntriesMax: 1024,
   appendBytesMax: 1 << 20,
-  inflightMessagesMax: 256,
+  inflightMessagesMax: 64,
   inflightBytesMax: 16 << 20,
   uncommittedBytesMax: 64 << 20
 }
@@ -64,6 +70,11 @@ export const problems = (settings: Settings): ReadonlyArray<string> => {
   }
   if (s.appendBytesMax > s.inflightBytesMax) {
     found.push(`appendBytesMax (${s.appendBytesMax}) must not exceed inflightBytesMax (${s.inflightBytesMax})`)
+  }
+  if (s.appendBytesMax > messageBytesMax / 2) {
+    found.push(
+      `appendBytesMax (${s.appendBytesMax}) must be at most half of what a message may have (${messageBytesMax})`
+    )
   }
   if (s.appendBytesMax > s.uncommittedBytesMax) {
     found.push(`appendBytesMax (${s.appendBytesMax}) must not exceed uncommittedBytesMax (${s.uncommittedBytesMax})`)

@@ -10,6 +10,7 @@
  * ```
  */
 import { type Command, isEmptyWrite, type Write } from "./Command.ts"
+import * as Configuration from "./Configuration.ts"
 import * as Election from "./Election.ts"
 import type { Event } from "./Event.ts"
 import type { Message } from "./Message.ts"
@@ -58,11 +59,31 @@ const onTicked = (state: NodeState, turn: Turn.Turn): NodeState => {
   return isLeader(state) ? Replication.onHeartbeatDue(state, turn) : Election.onElectionTimeout(state, turn)
 }
 
+/** No cluster holds that many elections while a server is away: such a term is damage, and believing it would use terms up for good. */
+const termJumpMax = 2 ** 32
+
+/** Requests of strangers are answered (rule V4); an answer is only of use from a server that was asked. */
+const isForeignAnswer = (state: NodeState, from: NodeId, message: Message): boolean => {
+  switch (message._tag) {
+    case "RequestVoteResponse":
+    case "RequestPreVoteResponse":
+    case "AppendEntriesResponse":
+      return !Configuration.members(state.configuration).includes(from)
+    case "RequestVote":
+    case "RequestPreVote":
+    case "AppendEntries":
+      return false
+    default:
+      return message satisfies never
+  }
+}
+
 /**
  * "If RPC request or response contains term T > currentTerm: set currentTerm = T, convert to follower" (Figure 2), with the exceptions
  * that pre-vote and stickiness are made of; and a message of an older term is answered with ours, never acted on.
  */
 const onReceived = (state: NodeState, from: NodeId, message: Message, turn: Turn.Turn): NodeState => {
+  if (message.term > state.term + termJumpMax || isForeignAnswer(state, from, message)) return state
   if (message.term > state.term) {
     if (message._tag === "RequestPreVote") return Election.onRequestPreVote(state, from, message, turn)
     if (message._tag === "RequestPreVoteResponse" && message.voteGranted) {
@@ -104,7 +125,8 @@ const onStale = (state: NodeState, from: NodeId, message: Message, turn: Turn.Tu
     case "RequestPreVote":
       return Election.onRequestPreVote(state, from, message, turn)
     case "AppendEntries":
-      Turn.send(turn, from, Replication.rejection(state, message))
+      // Nothing of the old message is echoed: whoever sent it may lead a later term by now, and must not take this for contact.
+      Turn.send(turn, from, { _tag: "AppendEntriesResponse", term: state.term, round: 0, result: { _tag: "Stale" } })
       return state
     case "RequestVoteResponse":
     case "RequestPreVoteResponse":
@@ -122,7 +144,9 @@ const commandsOf = (before: NodeState, after: NodeState, turn: Turn.Turn): Reado
     : { term: after.term, votedFor: after.votedFor }
   const write: Write = { hardState: votes, entries: turn.appended }
   if (!isEmptyWrite(write) || turn.promises.length > 0) {
-    commands.unshift({ _tag: "Persist", write, then: turn.promises })
+    // After Accept: whose command it is is known before it can reach the disk.
+    const at = commands[0]?._tag === "Accept" ? 1 : 0
+    commands.splice(at, 0, { _tag: "Persist", write, then: turn.promises })
   }
   if (after.commitIndex > before.commitIndex) {
     commands.push({ _tag: "Apply", from: before.commitIndex + 1, to: after.commitIndex })

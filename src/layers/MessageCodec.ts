@@ -34,7 +34,8 @@ const WireAppendEntriesResponse = Schema.TaggedStruct("AppendEntriesResponse", {
     Schema.TaggedStruct("Rejected", {
       prevIndex: Counter,
       conflict: Schema.Struct({ term: Schema.optionalKey(Counter), index: Counter })
-    })
+    }),
+    Schema.TaggedStruct("Stale", {})
   ])
 })
 
@@ -53,7 +54,7 @@ const noBytes = new Uint8Array(0)
 
 const toWireResponse = (message: AppendEntriesResponse): typeof WireAppendEntriesResponse.Type => {
   const { result } = message
-  if (result._tag === "Matched") return { ...message, result }
+  if (result._tag !== "Rejected") return { ...message, result }
   const { index, term } = result.conflict
   return { ...message, result: { ...result, conflict: term === undefined ? { index } : { term, index } } }
 }
@@ -102,9 +103,12 @@ const headerProblem = (wire: WireMessage): string | undefined => {
       return isCounter(wire.round) ? undefined : `its round is ${wire.round}`
     case "AppendEntriesResponse": {
       const { result } = wire
-      const isSound = isCounter(wire.round) && (result._tag === "Matched"
-        ? isCounter(result.matchIndex)
-        : isCounter(result.prevIndex) && isCounter(result.conflict.index) && isCounter(result.conflict.term ?? 0))
+      const numbers = result._tag === "Matched"
+        ? [result.matchIndex]
+        : result._tag === "Rejected"
+        ? [result.prevIndex, result.conflict.index, result.conflict.term ?? 0]
+        : []
+      const isSound = isCounter(wire.round) && numbers.every(isCounter)
       return isSound ? undefined : `its round is ${wire.round} and its result ${JSON.stringify(result)}`
     }
     default:
@@ -149,7 +153,7 @@ const fromWireAppendEntries = (wire: typeof WireAppendEntries.Type): Decoded => 
 
 const fromWireResponse = (wire: typeof WireAppendEntriesResponse.Type): Message => {
   const { result } = wire
-  if (result._tag === "Matched") return { ...wire, result }
+  if (result._tag !== "Rejected") return { ...wire, result }
   const { index, term } = result.conflict
   return { ...wire, result: { ...result, conflict: { term, index } } }
 }

@@ -10,71 +10,96 @@ import * as Log from "../domain/Log.ts"
 import type { Requests } from "./Requests.ts"
 import type { Committed, StateMachine } from "./StateMachine.ts"
 
-type Task =
-  | { readonly _tag: "Apply"; readonly from: LogIndex; readonly to: LogIndex }
-  | { readonly _tag: "Serve"; readonly requestIds: ReadonlyArray<RequestId>; readonly index: LogIndex }
+interface Read {
+  readonly _tag: "Read"
+  readonly requestIds: ReadonlyArray<RequestId>
+  readonly index: LogIndex
+}
 
-/** Entries per call of `StateMachine.apply`: enough to amortise the call, few enough to let other work through between two. */
-const batchEntriesMax = 1024
+type Task = { readonly _tag: "Apply"; readonly to: LogIndex } | Read
+
+/** Work between two yields: enough to amortise the calls, little enough that no heartbeat is late for it. */
+const batch = { entriesMax: 1024, bytesMax: 1 << 20 }
 
 export interface Applier {
-  readonly apply: (range: { readonly from: LogIndex; readonly to: LogIndex }) => void
+  /** Applies everything up to `to`. */
+  readonly apply: (to: LogIndex) => void
   /** Answers the reads once `index` is applied. */
   readonly serve: (requestIds: ReadonlyArray<RequestId>, index: LogIndex) => void
   readonly run: Effect.Effect<never>
 }
 
-export const make = Effect.fnUntraced(function*(options: {
+interface Parts {
   readonly stateMachine: StateMachine["Service"]
   readonly requests: Requests
   readonly log: () => Log.Log
   readonly onApplied: (index: LogIndex) => void
-}) {
-  const { requests, stateMachine } = options
+}
+
+/** Applies some of the entries `from`..`to`, and gives the index of the last one. */
+const applyBatch = Effect.fnUntraced(function*(parts: Parts, from: LogIndex, to: LogIndex) {
+  const { requests, stateMachine } = parts
+  const entriesMax = Math.min(batch.entriesMax, to - from + 1)
+  const entries = Log.entriesFrom(parts.log(), from, { entriesMax, bytesMax: batch.bytesMax })
+  if (entries.length === 0) {
+    return yield* Effect.die(new Error(`the log does not hold entry ${from}, which is committed`))
+  }
+  const commands: Array<Committed> = []
+  for (const { index, payload, term } of entries) {
+    if (payload._tag === "Command") commands.push({ index, term, command: payload.bytes })
+  }
+  const results = commands.length === 0 ? [] : yield* stateMachine.apply(commands)
+  if (results.length !== commands.length) {
+    const problem = `StateMachine.apply gave ${results.length} results for ${commands.length} commands`
+    return yield* Effect.die(new Error(problem))
+  }
+  let next = 0
+  for (const entry of entries) requests.applied(entry, entry.payload._tag === "Command" ? results[next++] : undefined)
+  return from + entries.length - 1
+})
+
+const answerReads = Effect.fnUntraced(function*(parts: Parts, requestIds: ReadonlyArray<RequestId>) {
+  let bytes = 0
+  for (const id of requestIds) {
+    const query = parts.requests.queryOf(id)
+    if (query === undefined) continue
+    // A query changes nothing, so one that dies is its caller's loss and nobody else's.
+    const answer = yield* Effect.exit(parts.stateMachine.query(query))
+    parts.requests.answer(id, answer)
+    bytes += answer._tag === "Success" ? answer.value.length : 0
+    if (bytes < batch.bytesMax) continue
+    bytes = 0
+    yield* Effect.yieldNow
+  }
+})
+
+export const make = Effect.fnUntraced(function*(parts: Parts) {
   const tasks = yield* Queue.unbounded<Task>()
   let lastApplied: LogIndex = 0
-  let waitingReads: Array<Extract<Task, { _tag: "Serve" }>> = []
+  let waitingReads: Array<Read> = []
 
-  const applyBatch = Effect.fnUntraced(function*(from: LogIndex, to: LogIndex) {
-    const entries = Log.slice(options.log(), { from, to })
-    const commands: Array<Committed> = []
-    for (const { index, payload, term } of entries) {
-      if (payload._tag === "Command") commands.push({ index, term, command: payload.bytes })
-    }
-    const results = commands.length === 0 ? [] : yield* stateMachine.apply(commands)
-    let next = 0
-    for (const entry of entries) requests.applied(entry, entry.payload._tag === "Command" ? results[next++] : undefined)
-    lastApplied = to
-  })
-
-  const serveReads = Effect.fnUntraced(function*() {
-    const ready = waitingReads.filter((read) => read.index <= lastApplied)
-    waitingReads = waitingReads.filter((read) => read.index > lastApplied)
-    for (const id of ready.flatMap((read) => read.requestIds)) {
-      const query = requests.queryOf(id)
-      if (query !== undefined) requests.answer(id, yield* stateMachine.query(query))
+  const applyUpTo = Effect.fnUntraced(function*(to: LogIndex) {
+    while (lastApplied < to) {
+      lastApplied = yield* applyBatch(parts, lastApplied + 1, to)
+      parts.onApplied(lastApplied)
+      // A node that starts again has its whole log to apply, and a leader to answer meanwhile.
+      if (lastApplied < to) yield* Effect.yieldNow
     }
   })
 
   const round = Effect.fnUntraced(function*() {
     for (const task of yield* Queue.takeAll(tasks)) {
-      if (task._tag === "Serve") {
-        waitingReads.push(task)
-        continue
-      }
-      for (let from = task.from; from <= task.to; from += batchEntriesMax) {
-        yield* applyBatch(from, Math.min(task.to, from + batchEntriesMax - 1))
-        options.onApplied(lastApplied)
-        // A node that starts again has its whole log to apply, and a leader to answer meanwhile.
-        if (lastApplied < task.to) yield* Effect.yieldNow
-      }
+      if (task._tag === "Read") waitingReads.push(task)
+      else yield* applyUpTo(task.to)
     }
-    yield* serveReads()
+    const ready = waitingReads.filter((read) => read.index <= lastApplied)
+    waitingReads = waitingReads.filter((read) => read.index > lastApplied)
+    yield* answerReads(parts, ready.flatMap((read) => read.requestIds))
   })
 
   const applier: Applier = {
-    apply: ({ from, to }) => Queue.offerUnsafe(tasks, { _tag: "Apply", from, to }),
-    serve: (requestIds, index) => Queue.offerUnsafe(tasks, { _tag: "Serve", requestIds, index }),
+    apply: (to) => Queue.offerUnsafe(tasks, { _tag: "Apply", to }),
+    serve: (requestIds, index) => Queue.offerUnsafe(tasks, { _tag: "Read", requestIds, index }),
     run: Effect.forever(round(), { disableYield: true })
   }
   return applier

@@ -25,7 +25,7 @@ export const release = (parts: Parts) => (command: Released): Effect.Effect<void
       if (command.to !== parts.id) return parts.transport.send(command.to, command.message)
       return Effect.sync(() => parts.offer({ _tag: "Received", from: parts.id, message: command.message }))
     case "Apply":
-      return Effect.sync(() => parts.applier.apply(command))
+      return Effect.sync(() => parts.applier.apply(command.to))
   }
 }
 

@@ -41,7 +41,7 @@ export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()("Outcom
   outcome: Schema.tag("unknown")
 }) {
   override get message(): string {
-    return "unknown: the command was accepted, but was not committed in time; it may or may not take effect: read before you try again"
+    return "unknown: it was not confirmed in time that the command was applied; it may or may not take effect: read before you try again"
   }
 }
 

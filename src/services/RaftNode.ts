@@ -1,6 +1,6 @@
 /**
- * One server of a cluster, as its user holds it, and its turn loop: take everything that waits, read the clock once, fold `step` over it, hand
- * out the commands. The persist and apply loops run beside it (`Persister.ts`, `Applier.ts`).
+ * One server of a cluster, as its user holds it, and the layer that runs its three loops: turn (`TurnLoop.ts`), persist (`Persister.ts`)
+ * and apply (`Applier.ts`).
  *
  * ```ts
  * const node = RaftNode.layer({ configuration: Configuration.ofVoters(["n1", "n2", "n3"]) })
@@ -12,14 +12,11 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
-import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Configuration from "../domain/Configuration.ts"
-import type { LogIndex, Term } from "../domain/Entry.ts"
-import { type Event, type Proposal, ticked } from "../domain/Event.ts"
+import { entryOverheadBytes, type LogIndex, type Term } from "../domain/Entry.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import * as NodeState from "../domain/NodeState.ts"
 import type { Role } from "../domain/Role.ts"
@@ -33,6 +30,7 @@ import { Requests } from "./Requests.ts"
 import { StateMachine } from "./StateMachine.ts"
 import { Storage, type StorageError } from "./Storage.ts"
 import { Transport } from "./Transport.ts"
+import * as TurnLoop from "./TurnLoop.ts"
 
 export * from "./RaftErrors.ts"
 
@@ -65,7 +63,10 @@ export interface Options {
 export const Core = Context.Reference<typeof Step.step>("titan/Core", { defaultValue: () => Step.step })
 
 export class RaftNode extends Context.Service<RaftNode, {
-  /** Replicates a command; resolves with its result once it is committed and applied here. Only the leader takes it. */
+  /**
+   * Replicates a command; resolves with its result once it is committed and applied here. Only the leader takes it. The bytes are copied.
+   * Interrupting it ends the wait, not the command.
+   */
   readonly propose: (command: Uint8Array) => Effect.Effect<Uint8Array, ProposeError>
   /** Answers a query linearizably (ReadIndex, thesis §6.4). Only the leader takes it. */
   readonly read: (query: Uint8Array) => Effect.Effect<Uint8Array, ReadError>
@@ -82,122 +83,62 @@ export class RaftNode extends Context.Service<RaftNode, {
 /** The layer of one node; the same as `RaftNode.layer` of the service. */
 export const layer = RaftNode.layer
 
-/** What waits, as the core should see it: messages in the order they came, then one batch of each kind of request, then the time. */
-const gather = (events: ReadonlyArray<Event>): ReadonlyArray<Event> => {
-  if (events.length === 1) return events
-  const first: Array<Event> = []
-  const proposals: Array<Proposal> = []
-  const requestIds: Array<number> = []
-  let isDue = false
-  for (const event of events) {
-    if (event._tag === "Propose") proposals.push(...event.proposals)
-    else if (event._tag === "Read") requestIds.push(...event.requestIds)
-    else if (event._tag === "Ticked") isDue = true
-    else first.push(event)
-  }
-  if (proposals.length > 0) first.push({ _tag: "Propose", proposals })
-  if (requestIds.length > 0) first.push({ _tag: "Read", requestIds })
-  // Time comes last: after a pause, what arrived meanwhile may show that nothing is overdue.
-  if (isDue) first.push(ticked)
-  return first
+const defaults = { requestTimeoutMs: 5000, waitingRequestsMax: 100_000, commandBytesMax: 8 << 20 }
+
+const problemsOf = (options: Options & typeof defaults): ReadonlyArray<string> => {
+  const entryBytes = options.commandBytesMax + entryOverheadBytes
+  const configuration = Configuration.problem(options.configuration)
+  return [
+    ...(["requestTimeoutMs", "waitingRequestsMax", "commandBytesMax"] as const)
+      .filter((name) => !(Number.isSafeInteger(options[name]) && options[name] > 0))
+      .map((name) => `${name} must be a whole number above 0, but is ${options[name]}`),
+    ...(entryBytes > Settings.messageBytesMax
+      ? [`commandBytesMax (${options.commandBytesMax}) must leave room in a message (${Settings.messageBytesMax})`]
+      : []),
+    ...(configuration === undefined ? [] : [configuration])
+  ]
 }
 
-const settingsOf = (options: Options): Effect.Effect<Settings.Settings, SettingsError> => {
-  const problem = Configuration.problem(options.configuration)
+const settingsOf = (options: Options & typeof defaults): Effect.Effect<Settings.Settings, SettingsError> => {
   const made = Settings.make(options.settings)
-  const problems = [...("problems" in made ? made.problems : []), ...(problem === undefined ? [] : [problem])]
+  const problems = [...("problems" in made ? made.problems : []), ...problemsOf(options)]
   return "settings" in made && problems.length === 0
     ? Effect.succeed(made.settings)
     : Effect.fail(new SettingsError({ message: problems.join("; ") }))
 }
 
-/** Offers `Ticked` whenever the deadline has come. `arm` moves the deadline; a sleep that would end too late is cut short. */
-const makeTimer = Effect.fnUntraced(function*(now: () => number, onDue: () => void) {
-  const armed = yield* Latch.make(false)
-  let deadlineMs = Infinity
-  let sleepingUntilMs = Infinity
-  const arm = (nextMs: number): void => {
-    deadlineMs = nextMs
-    if (nextMs < sleepingUntilMs) armed.openUnsafe()
-  }
-  const run = Effect.gen(function*() {
-    while (true) {
-      armed.closeUnsafe()
-      sleepingUntilMs = deadlineMs
-      const leftMs = deadlineMs - now()
-      if (leftMs > 0) {
-        const sleep = leftMs === Infinity ? Effect.never : Effect.sleep(Math.ceil(leftMs))
-        yield* Effect.raceFirst(sleep, armed.await)
-      }
-      const lateMs = now() - deadlineMs
-      if (lateMs < 0) continue
-      // So late, the process was held up: give what arrived meanwhile the time to be heard first.
-      if (lateMs > 20) yield* Effect.sleep(1)
-      deadlineMs = Infinity
-      onDue()
-    }
-  })
-  return { arm, run }
-})
-
-const make = Effect.fnUntraced(function*(options: Options) {
+const make = Effect.fnUntraced(function*(given: Options) {
+  const options = { ...defaults, ...given }
   const settings = yield* settingsOf(options)
   const [storage, transport, stateMachine] = [yield* Storage, yield* Transport, yield* StateMachine]
   const [clock, step] = [yield* Clock.Clock, yield* Core]
   const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const { clusterId, nodeId } = storage.identity
   const recovered = yield* storage.recover(options.configuration)
-  let state = NodeState.make({
-    ...recovered,
-    id: nodeId,
-    settings,
-    random: yield* Random.nextIntBetween(0, 0xffff_ffff),
-    nowMs: now()
-  })
+  const random = yield* Random.nextIntBetween(0, 0xffff_ffff)
+  const initial = NodeState.make({ ...recovered, id: nodeId, settings, random, nowMs: now() })
 
-  const inbox = yield* Queue.unbounded<Event>()
-  const offer = (event: Event) => void Queue.offerUnsafe(inbox, event)
-  const requests = new Requests({
-    timeoutMs: options.requestTimeoutMs ?? 5000,
-    waitingMax: options.waitingRequestsMax ?? 100_000
-  })
+  const requests = new Requests({ timeoutMs: options.requestTimeoutMs, waitingMax: options.waitingRequestsMax })
+  const turns = yield* TurnLoop.make({ initial, step, now, requests })
   const applier = yield* Applier.make({
     stateMachine,
     requests,
-    log: () => state.log,
-    onApplied: (index) => offer({ _tag: "Applied", index })
+    log: () => turns.state().log,
+    onApplied: (index) => turns.offer({ _tag: "Applied", index })
   })
-  const parts: Parts = { id: nodeId, transport, requests, applier, offer }
+  const parts: Parts = { id: nodeId, transport, requests, applier, offer: turns.offer }
   const persister = yield* Persister.make(storage, release(parts))
-  const interpret = interpreter(parts, persister)
-  const timer = yield* makeTimer(now, () => offer(ticked))
-  const arm = () => timer.arm(Math.min(Step.nextDeadlineMs(state), requests.nextDeadlineMs()))
 
-  const turn = Effect.fnUntraced(function*() {
-    const events = gather(yield* Queue.takeAll(inbox))
-    const nowMs = now()
-    for (const event of events) {
-      const stepped = step(state, event, nowMs)
-      state = stepped.state
-      for (const command of stepped.commands) yield* interpret(command)
-    }
-    requests.expire(nowMs)
-    arm()
+  const halting = yield* supervise([turns.run(interpreter(parts, persister)), persister.run, applier.run], () => {
+    turns.close()
+    requests.close()
   })
-
-  const halting = yield* supervise([
-    Effect.forever(turn(), { disableYield: true }),
-    persister.run,
-    applier.run,
-    timer.run
-  ], requests)
-  yield* transport.inbound(offer)
-  arm()
+  yield* transport.inbound(turns.offer)
 
   return RaftNode.of({
-    ...entrance({ requests, offer, now, isStopped: halting.isStopped, bytesMax: options.commandBytesMax ?? 8 << 20 }),
+    ...entrance({ requests, turns, now, isStopped: halting.isStopped, bytesMax: options.commandBytesMax }),
     halted: halting.halted,
-    status: Effect.sync(() => statusOf(state, clusterId))
+    status: Effect.sync(() => statusOf(turns.state(), clusterId))
   })
 })
 
@@ -217,7 +158,7 @@ const statusOf = (state: NodeState.NodeState, clusterId: string): Status => ({
 /** Runs the loops until the scope closes or one of them ends: then all end, nobody is left waiting, and `halted` says why. */
 const supervise = Effect.fnUntraced(function*(
   loops: ReadonlyArray<Effect.Effect<never, StorageError>>,
-  requests: Requests
+  onStop: () => void
 ): Effect.fn.Return<
   { readonly halted: Effect.Effect<never, StorageError>; readonly isStopped: () => boolean },
   never,
@@ -228,29 +169,33 @@ const supervise = Effect.fnUntraced(function*(
   const stop = (cause: Cause.Cause<StorageError>) =>
     Effect.suspend(() => {
       stopped = true
-      requests.close()
+      onStop()
       if (Cause.hasInterruptsOnly(cause)) return Effect.void
       return Effect.andThen(
         Effect.logError("the node has stopped", cause),
         Deferred.failCause(halted, cause)
       )
     })
-  yield* Effect.forkScoped(Effect.onExit(
-    Effect.all(loops, { concurrency: "unbounded", discard: true }),
-    (exit) => exit._tag === "Failure" ? stop(exit.cause) : Effect.void
-  ))
+  // At once: a scope that closes before a deferred start would never run `stop`.
+  yield* Effect.forkScoped(
+    Effect.onExit(
+      Effect.all(loops, { concurrency: "unbounded", discard: true }),
+      (exit) => exit._tag === "Failure" ? stop(exit.cause) : Effect.void
+    ),
+    { startImmediately: true }
+  )
   return { halted: Deferred.await(halted), isStopped: () => stopped }
 })
 
 /** Where requests come in. They wait in `requests` until the apply loop, a refusal or their deadline answers them. */
 const entrance = (options: {
   readonly requests: Requests
-  readonly offer: (event: Event) => void
+  readonly turns: TurnLoop.TurnLoop
   readonly now: () => number
   readonly isStopped: () => boolean
   readonly bytesMax: number
 }): Pick<RaftNode["Service"], "propose" | "read"> => {
-  const { bytesMax, isStopped, now, offer, requests } = options
+  const { bytesMax, isStopped, now, requests, turns: { offer } } = options
   return {
     propose: (bytes) =>
       Effect.callback((resume) => {
@@ -260,7 +205,8 @@ const entrance = (options: {
         }
         if (requests.isFull) return resume(Effect.fail(new Overloaded()))
         const requestId = requests.proposal(now(), resume)
-        offer({ _tag: "Propose", proposals: [{ requestId, bytes }] })
+        // A copy: the log keeps it, and sends it again, long after the caller has used its buffer for something else.
+        offer({ _tag: "Propose", proposals: [{ requestId, bytes: new Uint8Array(bytes) }] })
         return Effect.sync(() => requests.cancel(requestId))
       }),
     read: (query) =>

@@ -3,6 +3,7 @@
  * answered exactly once. Everything here is synchronous and per node.
  */
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type { Refusal } from "../domain/Command.ts"
 import type { EntryId, LogIndex } from "../domain/Entry.ts"
 import type { RequestId } from "../domain/Event.ts"
@@ -122,8 +123,9 @@ export class Requests {
     return waiting?._tag === "Read" ? waiting.query : undefined
   }
 
-  answer(id: RequestId, answer: Uint8Array): void {
-    this.#take(id)?.resume(Effect.succeed(answer))
+  /** Ends a read with its answer, or with the defect that its query met. */
+  answer(id: RequestId, answer: Exit.Exit<Uint8Array>): void {
+    this.#take(id)?.resume(answer)
   }
 
   /** The caller no longer waits. A command it proposed may still be applied. */

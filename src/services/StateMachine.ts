@@ -100,7 +100,8 @@ const ask = <T, V, E>(
   Effect.suspend(() => {
     let bytes: Uint8Array
     try {
-      bytes = encode(value).slice()
+      // Encoded bytes are a view on an arena that the next call reuses.
+      bytes = new Uint8Array(encode(value))
     } catch (cause) {
       return Effect.fail(new Malformed({ message: `not a value of this state machine: ${String(cause)}` }))
     }
@@ -161,11 +162,14 @@ export const make = <S, C, R, Q, A>(
     ) => { readonly state: S; readonly result: R }
     readonly respond: (state: S, query: Q) => A
   }
-): Protocol<C, R, Q, A> & { readonly layer: Layer.Layer<StateMachine> } => {
+): Protocol<C, R, Q, A> & {
+  /** A new machine each time it is built: two nodes must never share one. */
+  readonly layer: Layer.Layer<StateMachine>
+} => {
   const wire = protocol(options)
   return {
     ...wire,
-    layer: Layer.sync(StateMachine, () => {
+    layer: Layer.fresh(Layer.sync(StateMachine, () => {
       let state = options.initial
       return StateMachine.of(wire.serve({
         apply: (command, at) => {
@@ -175,6 +179,6 @@ export const make = <S, C, R, Q, A>(
         },
         respond: (query) => options.respond(state, query)
       }))
-    })
+    }))
   }
 }

@@ -5,7 +5,7 @@
  * ```ts
  * const cluster = yield* TestCluster.make({ size: 3, stateMachine: Counter.layer, seed: 1 })
  * yield* TestClock.adjust("1 second")
- * const leader = cluster.leader()
+ * const leader = yield* cluster.leader
  * ```
  */
 import * as Context from "effect/Context"

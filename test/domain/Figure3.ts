@@ -122,7 +122,7 @@ export class Figure3 {
       case "RequestVoteResponse":
         return message.voteGranted ? this.sawVote(from, to, message.term, disk) : undefined
       case "AppendEntriesResponse": {
-        if (message.result._tag === "Rejected" || hardState.term > message.term) return
+        if (message.result._tag !== "Matched" || hardState.term > message.term) return
         return demand(entries.length >= message.result.matchIndex, "a match is durable first (rule L6)", detail)
       }
       case "RequestPreVote":

@@ -65,7 +65,7 @@ describe("rule V6, thesis §9.6: whose term a pre-vote's answer carries", () => 
     const disks = { n1: { hardState: { term: 2, votedFor: undefined }, entries: [] } }
     const cluster = new PureCluster({ voters: ["n1", "n2", "n3"], disks })
     for (const id of ["n2", "n3"]) {
-      cluster.step(id, received("n9", { _tag: "RequestVoteResponse", term: 6, voteGranted: false }))
+      cluster.step(id, received("n1", { _tag: "RequestVoteResponse", term: 6, voteGranted: false }))
     }
     cluster.nowMs += 1000
     cluster.timeout("n1")

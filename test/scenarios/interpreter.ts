@@ -48,6 +48,7 @@ const messageText = (message: Message): string => {
     case "AppendEntriesResponse": {
       const { result, round } = message
       if (result._tag === "Matched") return `Matched ${result.matchIndex} round ${round}`
+      if (result._tag === "Stale") return "Stale"
       const { conflict } = result
       const where = conflict.term === undefined
         ? `ends before ${conflict.index}`
