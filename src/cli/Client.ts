@@ -13,8 +13,11 @@ import type { Malformed } from "../services/StateMachine.ts"
 import { CommandFailed, failed, notMet, unavailable, usageError } from "./Outcome.ts"
 import * as Sources from "./Sources.ts"
 
-/** `titan dev` first, then what runs without arguments. */
-const endpointsDefault = [7101, 7102, 7103, 7100].map((port) => `http://127.0.0.1:${port}`)
+const onPorts = (ports: ReadonlyArray<number>) => ports.map((port) => `http://127.0.0.1:${port}`)
+
+/** `titan dev`, and what runs without arguments: two clusters, which must never be taken for one. */
+const endpointsOfDev = onPorts([7101, 7102, 7103])
+const endpointsAlone = onPorts([7100])
 
 export interface Flags {
   readonly endpoints: ReadonlyArray<string>
@@ -24,9 +27,8 @@ export interface Flags {
 
 export const flags = {
   endpoints: Sources.list("endpoint", "endpoints").pipe(
-    Flag.map((given) => given.length === 0 ? endpointsDefault : given),
     Flag.withDescription(
-      "Base URL of a server; may be repeated; default http://127.0.0.1:7101, 7102, 7103 and 7100 (TITAN_ENDPOINTS, separated by commas)"
+      "Base URL of a server; may be repeated; default http://127.0.0.1:7101, 7102 and 7103 or, where none of these answers, 7100 (TITAN_ENDPOINTS, separated by commas)"
     )
   ),
   timeoutMs: Sources.int("timeout-ms").pipe(
@@ -72,8 +74,16 @@ export const withClient = <A, E>(
     return Effect.fail(usageError(`--endpoint ${wrong}: expected a URL such as http://127.0.0.1:7101`))
   }
   if (given.timeoutMs < 1) return Effect.fail(usageError(`--timeout-ms ${given.timeoutMs}: expected at least 1`))
-  const { endpoints, timeoutMs: deadlineMs } = given
-  return Effect.provide(effect, RaftClientHttp.layer({ endpoints: [...new Set(endpoints)], deadlineMs }))
+  const clientOf = (endpoints: ReadonlyArray<string>) =>
+    RaftClientHttp.layer({ endpoints: [...new Set(endpoints)], deadlineMs: given.timeoutMs })
+  const chosen = given.endpoints.length > 0 ? Effect.succeed(given.endpoints) : Effect.gen(function*() {
+    const status = Effect.flatMap(RaftClient, (client) => client.status)
+    const isUp = (endpoints: ReadonlyArray<string>) =>
+      Effect.map(Effect.provide(status, clientOf(endpoints)), (all) => all.some((one) => one._tag === "Up"))
+    if (yield* isUp(endpointsOfDev)) return endpointsOfDev
+    return (yield* isUp(endpointsAlone)) ? endpointsAlone : endpointsOfDev
+  })
+  return Effect.flatMap(chosen, (endpoints) => Effect.provide(effect, clientOf(endpoints)))
 }
 
 const toFailed = (error: ProposeError | ReadError | Malformed): CommandFailed => {

@@ -52,14 +52,14 @@ const argsOf = (member: Member, members: ReadonlyArray<Member>, directory: strin
   "--stop-with-parent"
 ]
 
-/** Asks until a server knows a leader. Servers that are still starting are not an error. */
+/** Asks until every server knows the leader, so that any of them can be used. Servers that are still starting are not an error. */
 const leader = (members: ReadonlyArray<Member>) =>
   Effect.gen(function*() {
     const client = yield* RaftClient
     for (;;) {
-      for (const endpoint of yield* client.status) {
-        if (endpoint._tag === "Up" && endpoint.status.leader !== null) return endpoint.status.leader.id
-      }
+      const leaders = (yield* client.status).map((one) => one._tag === "Up" ? one.status.leader?.id : undefined)
+      const [first] = leaders
+      if (first !== undefined && leaders.every((id) => id === first)) return first
       yield* Effect.sleep("50 millis")
     }
   }).pipe(Effect.provide(RaftClientHttp.layer({ endpoints: members.map(({ url }) => url) })))

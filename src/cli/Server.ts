@@ -10,6 +10,7 @@ import * as Configuration from "../domain/Configuration.ts"
 import type { Settings } from "../domain/Settings.ts"
 import * as ClientHttp from "../layers/ClientHttp.ts"
 import * as KvHttp from "../layers/kv/Http.ts"
+import * as Protocol from "../layers/kv/Protocol.ts"
 import * as Store from "../layers/kv/Store.ts"
 import * as RaftHttp from "../layers/RaftHttp.ts"
 import * as StorageFile from "../layers/StorageFile.ts"
@@ -46,6 +47,9 @@ export const listener = (): Server => {
   return server
 }
 
+/** More than a command takes beyond its key and its value. */
+const commandOverheadBytes = 256
+
 /** Everything the routes need is provided around `serve`: what is first built inside of it exists once more there. */
 export const layer = (
   options: Options
@@ -55,7 +59,9 @@ export const layer = (
   const storage = StorageFile.layer({ directory: options.directory, clusterId, nodeId: id })
   const transport = TransportHttp.layer({ id, urls })
   const configuration = Configuration.ofVoters([...urls.keys()].toSorted())
-  const node = RaftNode.layer({ configuration, settings: options.settings }).pipe(
+  // Clients at /rpc send commands as bytes: the limit on values holds there as a limit on commands.
+  const commandBytesMax = options.valueBytesMax + Protocol.keyBytesMax + commandOverheadBytes
+  const node = RaftNode.layer({ configuration, settings: options.settings, commandBytesMax }).pipe(
     Layer.provide(Store.layer),
     Layer.provideMerge(transport),
     Layer.provide(storage)

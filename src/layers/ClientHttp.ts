@@ -14,6 +14,7 @@ import { Redirected } from "../services/RaftClient.ts"
 import { type NotLeader, RaftNode } from "../services/RaftNode.ts"
 import { report, type UrlOf } from "../services/ServerStatus.ts"
 import { ClientRpcs, path, serialization } from "./ClientRpc.ts"
+import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 const redirected = (urlOf: UrlOf) => (error: NotLeader): Effect.Effect<never, Redirected> => {
   const { leader } = error
@@ -38,6 +39,7 @@ export const handlers = (options: { readonly urlOf: UrlOf }) =>
 export const layer = (
   options: { readonly urlOf: UrlOf }
 ): Layer.Layer<never, never, RaftNode | HttpRouter.HttpRouter> =>
-  RpcServer.layerHttp({ group: ClientRpcs, path, disableTracing: true, disableFatalDefects: true }).pipe(
-    Layer.provide([handlers(options), serialization])
+  RpcServer.layer(ClientRpcs, { disableTracing: true, disableFatalDefects: true }).pipe(
+    Layer.provide([WebSocketRoute.protocol({ path, purpose: "clients of the cluster talk here" }), handlers(options)]),
+    Layer.provide(serialization)
   )

@@ -8,15 +8,14 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as HttpRouter from "effect/http/HttpRouter"
-import * as HttpServerRequest from "effect/http/HttpServerRequest"
-import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import type * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as RpcServer from "effect/rpc/RpcServer"
 import { randomUUID } from "node:crypto"
 import type { NodeId } from "../domain/NodeId.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import * as PeerRpc from "./PeerRpc.ts"
+import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 /** For `NodeHttpServer.layer({ …, websocket })`: the largest frame the node reads. */
 export const websocket = { maxPayload: PeerRpc.frameBytesMax }
@@ -105,28 +104,7 @@ const handlers = PeerRpc.PeerRpcs.toLayer(Effect.gen(function*() {
   }
 }))
 
-/** A plain request is told what this path is for; an upgrade becomes a connection. */
-const protocol = Layer.effect(RpcServer.Protocol)(Effect.gen(function*() {
-  const { httpEffect, protocol } = yield* RpcServer.makeProtocolWithHttpEffectWebsocket
-  const router = yield* HttpRouter.HttpRouter
-  yield* router.add(
-    "GET",
-    PeerRpc.path,
-    Effect.flatMap(
-      HttpServerRequest.HttpServerRequest,
-      (request) =>
-        request.headers["upgrade"]?.toLowerCase() === "websocket"
-          // A connection that breaks ends its request with a defect; it is an ordinary event here, and the caller
-          // reports it.
-          ? Effect.catchDefect(httpEffect, () => Effect.succeed(HttpServerResponse.empty()))
-          : Effect.succeed(HttpServerResponse.text("servers of the cluster talk here, over a WebSocket\n", {
-            status: 426,
-            headers: { upgrade: "websocket", connection: "Upgrade" }
-          }))
-    )
-  )
-  return protocol
-}))
+const protocol = WebSocketRoute.protocol({ path: PeerRpc.path, purpose: "servers of the cluster talk here" })
 
 /**
  * The route, for `HttpRouter.serve(...)`. It needs the `PeerInbox` of the node's `TransportHttp.layer`, which must be

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import { type Command, isEmptyWrite, mergeWrites, type Write } from "../domain/Command.ts"
+import { sizeBytes } from "../domain/Entry.ts"
 import type { Storage, StorageError } from "./Storage.ts"
 
 /** What may happen only once a write, and all earlier ones, are durable. */
@@ -19,6 +20,25 @@ export interface Persister {
   /** Hands a write over. An empty one is a barrier: where nothing is under way it is released at once. */
   readonly submit: (write: Write, then: ReadonlyArray<Released>) => Effect.Effect<void>
   readonly run: Effect.Effect<never, StorageError>
+}
+
+/** About the most bytes of one group: what a disk that was slow for long finds waiting is written in pieces. */
+const groupBytesMax = 32 << 20
+
+/** The jobs in order, cut where a group would become larger. */
+const groupsOf = (jobs: ReadonlyArray<Job>): ReadonlyArray<ReadonlyArray<Job>> => {
+  const groups: Array<Array<Job>> = []
+  let bytes = Infinity
+  for (const job of jobs) {
+    const size = job.write.entries.reduce((sum, entry) => sum + sizeBytes(entry), 0)
+    if (bytes + size > groupBytesMax) {
+      groups.push([])
+      bytes = 0
+    }
+    groups[groups.length - 1]?.push(job)
+    bytes += size
+  }
+  return groups
 }
 
 export const make = Effect.fnUntraced(function*(
@@ -40,15 +60,16 @@ export const make = Effect.fnUntraced(function*(
       return Effect.void
     })
 
-  const group = Effect.fnUntraced(function*() {
-    const waiting = yield* Queue.takeAll(jobs)
-    const write = mergeWrites(waiting.map((job) => job.write))
-    if (!isEmptyWrite(write)) yield* storage.persist(write)
-    for (const job of waiting) yield* releaseAll(job.then)
-    // Only now may a barrier pass at once: what it would overtake has left.
-    outstanding -= waiting.length
+  const groups = Effect.fnUntraced(function*() {
+    for (const group of groupsOf(yield* Queue.takeAll(jobs))) {
+      const write = mergeWrites(group.map((job) => job.write))
+      if (!isEmptyWrite(write)) yield* storage.persist(write)
+      for (const job of group) yield* releaseAll(job.then)
+      // Only now may a barrier pass at once: what it would overtake has left.
+      outstanding -= group.length
+    }
   })
 
-  const persister: Persister = { submit, run: Effect.forever(group(), { disableYield: true }) }
+  const persister: Persister = { submit, run: Effect.forever(groups(), { disableYield: true }) }
   return persister
 })

@@ -82,10 +82,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const { now, requests, step } = options
   const inbox = yield* Queue.unbounded<Event>()
   let state = options.initial
-  let isClosed = false
-  const offer = (event: Event): void => {
-    if (!isClosed) Queue.offerUnsafe(inbox, event)
-  }
+  const offer = (event: Event): void => void Queue.offerUnsafe(inbox, event)
   const timer = yield* makeTimer(now, () => offer(ticked))
   const arm = () => timer.arm(Math.min(Step.nextDeadlineMs(state), requests.nextDeadlineMs()))
 
@@ -110,10 +107,7 @@ export const make = Effect.fnUntraced(function*(options: {
         const turns = Effect.forever(turn(interpret), { disableYield: true })
         return Effect.raceFirst(turns, timer.run)
       }),
-    close: () => {
-      isClosed = true
-      Queue.shutdownUnsafe(inbox)
-    }
+    close: () => void Queue.shutdownUnsafe(inbox)
   }
   return loop
 })

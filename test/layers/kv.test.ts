@@ -56,7 +56,7 @@ describe("one key", () => {
     store.put("k", "a")
     assert.deepStrictEqual(store.remove("k"), { _tag: "Deleted", revision: 2, deleted: true })
     assert.deepStrictEqual(store.remove("k"), { _tag: "Deleted", revision: 3, deleted: false })
-    assert.deepStrictEqual(store.get("k"), { _tag: "Missing" })
+    assert.deepStrictEqual(store.get("k"), { _tag: "Missing", revision: 3 })
   })
 
   it("an empty value is a value", () => {

@@ -1,10 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import { execFile } from "node:child_process"
 import * as Http from "node:http"
-import * as ClientHttp from "../../src/layers/ClientHttp.ts"
-import * as KvHttp from "../../src/layers/kv/Http.ts"
 import {
   NotLeader,
   OutcomeUnknown,
@@ -17,56 +14,7 @@ import {
 } from "../../src/services/RaftNode.ts"
 import * as FakeNode from "./fakeNode.ts"
 
-interface Reply {
-  readonly status: number
-  readonly clientPort: number | undefined
-  readonly headers: Http.IncomingHttpHeaders
-  readonly body: Buffer
-}
-
-/** One request by node:http, which, unlike fetch, sends paths as they are and reports broken sockets. */
-const send = (
-  url: string,
-  method = "GET",
-  body?: Uint8Array,
-  headers: Record<string, string> = {},
-  agent?: Http.Agent
-) =>
-  Effect.callback<Reply, Error>((resume) => {
-    const { hostname, port } = new URL(url)
-    const path = url.slice(url.indexOf("/", "http://".length))
-    const request = Http.request({ hostname, port, path, method, headers, ...(agent ? { agent } : {}) }, (response) => {
-      const clientPort = response.socket.localPort
-      const chunks: Array<Buffer> = []
-      response.on("data", (chunk: Buffer) => chunks.push(chunk))
-      response.on("error", (error) => resume(Effect.fail(error)))
-      response.on("end", () => {
-        resume(Effect.succeed({
-          status: response.statusCode ?? 0,
-          clientPort,
-          headers: response.headers,
-          body: Buffer.concat(chunks)
-        }))
-      })
-    })
-    request.on("error", (error) => resume(Effect.fail(error)))
-    request.end(body)
-  })
-
-const json = (reply: Reply): unknown => JSON.parse(reply.body.toString())
-const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
-const keyPath = (key: string): string => `/v1/kv/${encodeURIComponent(key)}`
-
-const start = (options: Partial<KvHttp.Options> & { readonly node?: FakeNode.FakeNode } = {}) =>
-  Effect.gen(function*() {
-    const node = options.node ?? FakeNode.make()
-    const urlOf = options.urlOf ?? (() => undefined)
-    const url = yield* FakeNode.serve(
-      node,
-      Layer.merge(KvHttp.layer({ ...options, urlOf }), ClientHttp.layer({ urlOf }))
-    )
-    return { node, url }
-  })
+import { bytes, json, keyPath, send, start } from "./httpRequests.ts"
 
 describe("one key", () => {
   it.live("PUT, GET and DELETE answer as the contract says", () =>
@@ -84,7 +32,7 @@ describe("one key", () => {
       const deleted = yield* send(`${url}/v1/kv/a`, "DELETE")
       assert.deepStrictEqual([deleted.status, json(deleted)], [200, { revision: 3, deleted: true }])
       const missing = yield* send(`${url}/v1/kv/a`)
-      assert.deepStrictEqual([missing.status, json(missing)], [404, { _tag: "KeyNotFound" }])
+      assert.deepStrictEqual([missing.status, json(missing)], [404, { _tag: "KeyNotFound", revision: 3 }])
       const again = yield* send(`${url}/v1/kv/a`, "DELETE")
       assert.deepStrictEqual(json(again), { revision: 4, deleted: false })
     }))
@@ -212,6 +160,16 @@ describe("bad requests", () => {
         assert.strictEqual(node.proposed + node.reads, 0)
       }))
   }
+
+  it.live("a path of keys in disguise is refused, before any check of it is skipped", () =>
+    Effect.gen(function*() {
+      const { node, url } = yield* start()
+      for (const path of ["/v1/%6bv/a;b", "/v1/%6bv/a?if-revison=9", "/%76%31/kv/a", "/v1%2Fkv/a"]) {
+        const reply = yield* send(`${url}${path}`, "PUT", bytes("x"))
+        assert.include([400, 404], reply.status, path)
+      }
+      assert.strictEqual(node.proposed, 0)
+    }))
 
   it.live("a parameter given twice and a consistency that is not there yet are told as such", () =>
     Effect.gen(function*() {

@@ -109,12 +109,12 @@ describe("a state machine", () => {
 
   it.effect("made once is a new one for every node", () =>
     Effect.gen(function*() {
-      const build = Layer.build(Layer.mergeAll(Register.layer, Layer.empty))
-      const [first, second] = yield* Effect.all([build, build])
-      assert.notStrictEqual(
-        Context.get(first, StateMachine.StateMachine),
-        Context.get(second, StateMachine.StateMachine)
-      )
+      const machines: Array<StateMachine.StateMachine["Service"]> = []
+      const user = Layer.effectDiscard(Effect.map(StateMachine.StateMachine, (machine) => machines.push(machine)))
+      const one = Layer.provide(user, Register.layer)
+      const other = Layer.provide(Layer.fresh(user), Register.layer)
+      yield* Layer.build(Layer.mergeAll(one, other))
+      assert.strictEqual(new Set(machines).size, 2)
     }))
 })
 

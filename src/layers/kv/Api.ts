@@ -21,7 +21,10 @@ export class BadRequest extends Schema.TaggedError<BadRequest>()("BadRequest", {
 export class NotFound extends Schema.TaggedError<NotFound>()("NotFound", { message: Schema.String }, {
   httpApiStatus: 404
 }) {}
-export class KeyNotFound extends Schema.TaggedError<KeyNotFound>()("KeyNotFound", {}, { httpApiStatus: 404 }) {}
+/** There is no such key. `revision`: of the store's last mutation. */
+export class KeyNotFound extends Schema.TaggedError<KeyNotFound>()("KeyNotFound", { revision: Protocol.Revision }, {
+  httpApiStatus: 404
+}) {}
 /** Nothing changed: the key's revision is `revision`, 0 where there is no such key. */
 export class RevisionMismatch extends Schema.TaggedError<RevisionMismatch>()(
   "RevisionMismatch",

@@ -146,7 +146,7 @@ const onDelete = (
     : unchanged(result)
 
 const onGet = (answer: Protocol.Answer) => {
-  if (answer._tag === "Missing") return Effect.fail(new Api.KeyNotFound())
+  if (answer._tag === "Missing") return Effect.fail(new Api.KeyNotFound({ revision: answer.revision }))
   if (answer._tag !== "Found") return unexpected(answer)
   return Effect.succeed(HttpServerResponse.uint8Array(answer.value, {
     headers: { "titan-revision": String(answer.revision), "titan-version": String(answer.version) }

@@ -29,7 +29,7 @@ export const listLimitDefault = 100
 /** A list ends before its keys and values exceed this many bytes; its first item is always there. */
 export const listBytesMax = 4 << 20
 
-/** A revision, from 1. As a condition, 0 stands for "the key must not exist". */
+/** A revision, from 1. 0 stands for "nothing was ever written", and as a condition for "the key must not exist". */
 export const Revision = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
 
 export const Command = Schema.TaggedUnion({
@@ -66,7 +66,8 @@ export type Item = typeof Item.Type
 
 export const Answer = Schema.TaggedUnion({
   Found: { value: Schema.Uint8Array, revision: Revision, version: Schema.Int },
-  Missing: {},
+  /** `revision`: of the store's last mutation. */
+  Missing: { revision: Revision },
   /** `revision`: of the store's last mutation. `more`: whether keys follow the last item. */
   Listed: { items: Schema.Array(Item), revision: Revision, more: Schema.Boolean }
 })

@@ -44,7 +44,11 @@ export const check = (url: string): Checked => {
   const queryAt = url.indexOf("?")
   const path = queryAt === -1 ? url : url.slice(0, queryAt)
   const query = queryAt === -1 ? "" : url.slice(queryAt + 1)
-  if (path !== "/v1/kv" && !path.startsWith(keys)) return { _tag: "Valid", url }
+  if (path !== "/v1/kv" && !path.startsWith(keys)) {
+    // The router decodes before it compares, and would take such a path for a key's without the checks below.
+    const isDisguised = isEncodedUtf8(path) && /^\/v1\/kv(?:\/|$)/.test(decodeURIComponent(path))
+    return isDisguised ? invalid("path: /v1/kv must be written as it is") : { _tag: "Valid", url }
+  }
   const problem = (path.startsWith(keys) ? keyProblem(path.slice(keys.length)) : undefined) ?? queryProblem(query)
   if (problem !== undefined) return invalid(problem)
   const routed = path.replaceAll(";", "%3B").replaceAll("#", "%23")

@@ -50,7 +50,7 @@ export const make = (): Typed<Protocol.Command, Protocol.Result, Protocol.Query,
 
   const get = (key: string): Protocol.Answer => {
     const found = map.get(key)
-    return found === undefined ? { _tag: "Missing" } : { _tag: "Found", ...found }
+    return found === undefined ? { _tag: "Missing", revision: lastRevision } : { _tag: "Found", ...found }
   }
 
   const list = ({ after, limit, prefix }: Extract<Protocol.Query, { readonly _tag: "List" }>): Protocol.Answer => {
@@ -76,8 +76,8 @@ export const make = (): Typed<Protocol.Command, Protocol.Result, Protocol.Query,
   }
 }
 
-/** A store behind `StateMachine`, empty until it is fed. Build it once per node. */
-export const layer: Layer.Layer<StateMachine> = Layer.sync(
+/** A store behind `StateMachine`, empty until it is fed; a new one each time it is built. */
+export const layer: Layer.Layer<StateMachine> = Layer.fresh(Layer.sync(
   StateMachine,
   () => StateMachine.of(Protocol.wire.serve(make()))
-)
+))
