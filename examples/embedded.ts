@@ -1,15 +1,5 @@
-import { Console, Context, Effect, Layer, Schedule, Schema } from "effect"
-import { Configuration, RaftNode, StateMachine, StorageMemory, TransportMemory } from "titan-raft"
-
-const Counter = StateMachine.make({
-  command: Schema.Struct({ add: Schema.Int }),
-  result: Schema.Int,
-  query: Schema.Void,
-  answer: Schema.Int,
-  initial: 0,
-  apply: (total, { add }) => ({ state: total + add, result: total + add }),
-  respond: (total) => total
-})
+import { Console, Context, Effect, Layer, Schedule } from "effect"
+import { Configuration, KeyValueProtocol, KeyValueStore, RaftNode, StorageMemory, TransportMemory } from "titan-raft"
 
 const ids = ["n1", "n2", "n3"]
 const network = TransportMemory.makeNetwork({ seed: 1 })
@@ -18,7 +8,7 @@ const nodeLayer = (nodeId: string) =>
   RaftNode.layer({ configuration: Configuration.ofVoters(ids) }).pipe(Layer.provide([
     StorageMemory.layer({ disk: StorageMemory.makeDisk({ clusterId: "embedded", nodeId }) }),
     TransportMemory.layer({ network, id: nodeId }),
-    Layer.fresh(Counter.layer)
+    KeyValueStore.layer
   ]))
 
 export const program = Effect.gen(function*() {
@@ -29,9 +19,10 @@ export const program = Effect.gen(function*() {
     Effect.filterOrFail((node) => node !== undefined, () => "nobody leads yet"),
     Effect.retry(Schedule.spaced("50 millis"))
   )
-  const counter = Counter.on(leader)
-  const total = yield* counter.propose({ add: 2 })
-  return { total, read: yield* counter.read() }
+  const store = KeyValueProtocol.wire.on(leader)
+  yield* store.propose({ _tag: "Put", key: "greeting", value: new TextEncoder().encode("hello") })
+  const answer = yield* store.read({ _tag: "Get", key: "greeting" })
+  return answer._tag === "Found" ? new TextDecoder().decode(answer.value) : answer._tag
 }).pipe(Effect.scoped)
 
 if (import.meta.main) await Effect.runPromise(Effect.flatMap(program, Console.log))

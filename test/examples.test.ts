@@ -1,10 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { program } from "../examples/embedded.ts"
+import { program as counter } from "../examples/counter.ts"
+import { program as embedded } from "../examples/embedded.ts"
 
 describe("examples", () => {
-  it.live("embedded.ts: three nodes in one process count to two, and a read sees it", () =>
+  it.live("embedded.ts: three nodes in one process hold a key, and a read finds it", () =>
     Effect.gen(function*() {
-      assert.deepStrictEqual(yield* program, { total: 2, read: 2 })
+      assert.strictEqual(yield* embedded, "hello")
+    }))
+
+  it.live("counter.ts: three nodes run a state machine of the user's own", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* counter, { total: 2, read: 2 })
     }))
 })

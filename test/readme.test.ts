@@ -48,7 +48,7 @@ const dev = (port: number, dataDir: string) =>
 describe("the README", () => {
   it("shows the example that runs", () => {
     const [example] = blocks("ts")
-    assert.strictEqual(example?.trim(), readFileSync(join(root, "examples/embedded.ts"), "utf8").trim())
+    assert.strictEqual(example?.trim(), readFileSync(join(root, "examples/counter.ts"), "utf8").trim())
   })
 
   it("names files that exist", () => {
