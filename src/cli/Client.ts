@@ -4,6 +4,7 @@
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Protocol from "../layers/kv/Protocol.ts"
@@ -75,7 +76,7 @@ export const withClient = <A, E>(
   }
   if (given.timeoutMs < 1) return Effect.fail(usageError(`--timeout-ms ${given.timeoutMs}: expected at least 1`))
   const clientOf = (endpoints: ReadonlyArray<string>) =>
-    RaftClientHttp.layer({ endpoints: [...new Set(endpoints)], deadlineMs: given.timeoutMs })
+    Layer.orDie(RaftClientHttp.layer({ endpoints: [...new Set(endpoints)], deadlineMs: given.timeoutMs }))
   const chosen = given.endpoints.length > 0 ? Effect.succeed(given.endpoints) : Effect.gen(function*() {
     const status = Effect.flatMap(RaftClient, (client) => client.status)
     const isUp = (endpoints: ReadonlyArray<string>) =>

@@ -3,6 +3,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { createServer } from "node:net"
 import { join } from "node:path"
 import * as RaftClientHttp from "../layers/RaftClientHttp.ts"
@@ -62,7 +63,7 @@ const leader = (members: ReadonlyArray<Member>) =>
       if (first !== undefined && leaders.every((id) => id === first)) return first
       yield* Effect.sleep("50 millis")
     }
-  }).pipe(Effect.provide(RaftClientHttp.layer({ endpoints: members.map(({ url }) => url) })))
+  }).pipe(Effect.provide(Layer.orDie(RaftClientHttp.layer({ endpoints: members.map(({ url }) => url) }))))
 
 const welcome = (members: ReadonlyArray<Member>, leaderId: string): string => {
   const example = `${members[0]?.url}/v1/kv/greeting`

@@ -15,7 +15,7 @@ import * as Store from "../layers/kv/Store.ts"
 import * as RaftHttp from "../layers/RaftHttp.ts"
 import * as StorageFile from "../layers/StorageFile.ts"
 import * as TransportHttp from "../layers/TransportHttp.ts"
-import { RaftNode, type SettingsError } from "../services/RaftNode.ts"
+import * as RaftNode from "../services/RaftNode.ts"
 import type { StorageError } from "../services/Storage.ts"
 import type { Cluster } from "./Cluster.ts"
 
@@ -53,7 +53,7 @@ const commandOverheadBytes = 256
 /** Everything the routes need is provided around `serve`: what is first built inside of it exists once more there. */
 export const layer = (
   options: Options
-): Layer.Layer<RaftNode, StorageError | SettingsError | ServeError> => {
+): Layer.Layer<RaftNode.RaftNode, StorageError | RaftNode.SettingsError | ServeError> => {
   const { clusterId, id, listen, urls } = options.cluster
   const urlOf = (peer: string) => urls.get(peer)
   const storage = StorageFile.layer({ directory: options.directory, clusterId, nodeId: id })

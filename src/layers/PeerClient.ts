@@ -15,6 +15,7 @@ import * as Schedule from "effect/Schedule"
 import * as Socket from "effect/socket/Socket"
 import type { NodeId } from "../domain/NodeId.ts"
 import * as PeerRpc from "./PeerRpc.ts"
+import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 /** A peer's url is none. `message` quotes it. */
 export class AddressError extends Data.TaggedError("AddressError")<{ readonly message: string }> {}
@@ -31,18 +32,10 @@ const webSocketConstructor: Socket.WebSocketConstructor["Service"] = (url) =>
   })
 
 /** Fails where the constructor would throw. */
-const webSocketUrl = (url: string): Effect.Effect<string, AddressError> =>
-  Effect.try({
-    try: () => new URL(PeerRpc.path, url.replace(/^http/, "ws")),
-    catch: () =>
-      new AddressError({ message: `${JSON.stringify(url)} is no address: it must look like http://host:port` })
-  }).pipe(
-    Effect.filterOrFail(
-      ({ protocol }) => protocol === "ws:" || protocol === "wss:",
-      () => new AddressError({ message: `${JSON.stringify(url)} must start with http:// or https://` })
-    ),
-    Effect.map(String)
-  )
+const webSocketUrl = (base: string): Effect.Effect<string, AddressError> => {
+  const found = WebSocketRoute.address(base, PeerRpc.path)
+  return "url" in found ? Effect.succeed(found.url) : Effect.fail(new AddressError({ message: found.problem }))
+}
 
 export interface Conversation {
   readonly client: RpcClient.RpcClient<RpcGroup.Rpcs<typeof PeerRpc.PeerRpcs>, RpcClientError>

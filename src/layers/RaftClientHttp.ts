@@ -30,8 +30,9 @@ import {
   RaftClient,
   Unreachable
 } from "../services/RaftClient.ts"
-import { TooLarge } from "../services/RaftNode.ts"
+import { SettingsError, TooLarge } from "../services/RaftNode.ts"
 import { ClientRpcs, path, requestBytesMax, serialization } from "./ClientRpc.ts"
+import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 /** How often an idle connection is probed, and how long a silent server counts as alive. */
 const pingInterval = Duration.seconds(1)
@@ -42,8 +43,6 @@ interface Link {
   readonly scope: Scope.Closeable
   readonly ready: Deferred.Deferred<Connection, Unreachable>
 }
-
-const webSocketUrl = (endpoint: string): string => endpoint.replace(/^http/, "ws").replace(/\/+$/, "") + path
 
 /** What ended a connection or a call, for a reader: the system's words where there are any, as in `connect ECONNREFUSED 127.0.0.1:7101`. */
 const reasonOf = (cause: Cause.Cause<unknown>): string => {
@@ -77,9 +76,11 @@ const watch = (
 /** Opens a connection that lives in `scope`. Calls on it fail with `Lost` once it is broken, and `broken` has run by then. */
 const open = Effect.fnUntraced(
   function*(url: string, scope: Scope.Closeable, timeoutMs: number, broken: Effect.Effect<void>) {
+    const address = WebSocketRoute.address(url, path)
+    if ("problem" in address) return yield* new Unreachable({ reason: address.problem })
     const opened = yield* Deferred.make<void, Unreachable>()
     const socket = watch(
-      yield* Socket.makeWebSocket(webSocketUrl(url), { openTimeout: Duration.millis(timeoutMs) }),
+      yield* Socket.makeWebSocket(address.url, { openTimeout: Duration.millis(timeoutMs) }),
       opened,
       broken
     )
@@ -112,7 +113,19 @@ const open = Effect.fnUntraced(
   }
 )
 
+/** Why these endpoints are none, if they are. What a server's hint says is checked only when it is used. */
+const endpointsProblem = (endpoints: ReadonlyArray<string>): string | undefined => {
+  if (endpoints.length === 0) return "a client needs at least one endpoint"
+  for (const endpoint of endpoints) {
+    const address = WebSocketRoute.address(endpoint, path)
+    if ("problem" in address) return address.problem
+  }
+  return undefined
+}
+
 const make = Effect.fnUntraced(function*(options: Options) {
+  const problem = endpointsProblem(options.endpoints)
+  if (problem !== undefined) return yield* new SettingsError({ message: problem })
   const layerScope = yield* Effect.scope
   const links = new Map<string, Link>()
 
@@ -150,6 +163,6 @@ const make = Effect.fnUntraced(function*(options: Options) {
   return makeClient(options, (url) => Effect.provideService(connect(url), Socket.WebSocketConstructor, constructor))
 })
 
-/** A client of the cluster behind `options.endpoints`. Building it connects to nothing yet. */
-export const layer = (options: Options): Layer.Layer<RaftClient> =>
+/** A client of the cluster behind `options.endpoints`. Building it connects to nothing yet; it fails where an endpoint is no URL. */
+export const layer = (options: Options): Layer.Layer<RaftClient, SettingsError> =>
   Layer.effect(RaftClient, make(options)).pipe(Layer.provide(NodeWS.layerWebSocketConstructor))

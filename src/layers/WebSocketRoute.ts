@@ -36,3 +36,14 @@ export const protocol = (options: { readonly path: `/${string}`; readonly purpos
     )
     return protocol
   }))
+
+/** The WebSocket address of `path` at a server's base URL, such as `http://127.0.0.1:7101`; or what is wrong with that. */
+export const address = (base: string, path: string): { readonly url: string } | { readonly problem: string } => {
+  if (!URL.canParse(base)) {
+    return { problem: `${JSON.stringify(base)} is no address: it must look like http://host:port` }
+  }
+  const url = new URL(path, base.replace(/^http/, "ws"))
+  return url.protocol === "ws:" || url.protocol === "wss:"
+    ? { url: url.href }
+    : { problem: `${JSON.stringify(base)} must start with http:// or https://` }
+}

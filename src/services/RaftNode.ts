@@ -73,15 +73,16 @@ export class RaftNode extends Context.Service<RaftNode, {
   readonly status: Effect.Effect<Status>
   /** Never succeeds: fails when the disk did and the node has stopped, dies when a promise was broken. */
   readonly halted: Effect.Effect<never, StorageError>
-}>()("titan/RaftNode") {
-  static readonly layer = (
-    options: Options
-  ): Layer.Layer<RaftNode, StorageError | SettingsError, Storage | Transport | StateMachine> =>
-    Layer.effect(RaftNode, make(options))
-}
+}>()("titan/RaftNode") {}
 
-/** The layer of one node; the same as `RaftNode.layer` of the service. */
-export const layer = RaftNode.layer
+/**
+ * A node that runs until its scope closes. It is the server that its `Storage` belongs to; building it reads the log. Fails where the storage does,
+ * and with `SettingsError` where `options` cannot work.
+ */
+export const layer = (
+  options: Options
+): Layer.Layer<RaftNode, StorageError | SettingsError, Storage | Transport | StateMachine> =>
+  Layer.effect(RaftNode, make(options))
 
 const defaults = { requestTimeoutMs: 5000, waitingRequestsMax: 100_000, commandBytesMax: 8 << 20 }
 

@@ -21,7 +21,7 @@ import type { Settings } from "../domain/Settings.ts"
 import { step } from "../domain/Step.ts"
 import * as StorageMemory from "../layers/StorageMemory.ts"
 import * as TransportMemory from "../layers/TransportMemory.ts"
-import { Core, RaftNode } from "../services/RaftNode.ts"
+import * as RaftNode from "../services/RaftNode.ts"
 import type { StateMachine } from "../services/StateMachine.ts"
 import type { Storage, StorageError } from "../services/Storage.ts"
 import type { Transport } from "../services/Transport.ts"
@@ -53,7 +53,7 @@ export interface Options {
 }
 
 interface Running {
-  readonly node: RaftNode["Service"]
+  readonly node: RaftNode.RaftNode["Service"]
   readonly scope: Scope.Closeable
 }
 
@@ -62,7 +62,7 @@ export interface TestCluster {
   readonly network: TransportMemory.Network
   readonly disks: ReadonlyMap<NodeId, StorageMemory.Disk>
   /** A node that is up; a defect otherwise. */
-  readonly node: (id: NodeId) => RaftNode["Service"]
+  readonly node: (id: NodeId) => RaftNode.RaftNode["Service"]
   readonly running: () => ReadonlyArray<NodeId>
   /** Loses what the disk has not synced and everything in memory. */
   readonly crash: (id: NodeId) => Effect.Effect<void>
@@ -83,7 +83,7 @@ const layerOf = (
     ...(options.settings === undefined ? {} : { settings: options.settings }),
     ...(options.requestTimeoutMs === undefined ? {} : { requestTimeoutMs: options.requestTimeoutMs })
   }).pipe(
-    Layer.provide([storage, transport, Layer.fresh(options.stateMachine), Layer.succeed(Core)(checkedStep)])
+    Layer.provide([storage, transport, Layer.fresh(options.stateMachine), Layer.succeed(RaftNode.Core)(checkedStep)])
   )
 
 export const make = Effect.fnUntraced(function*(options: Options) {
@@ -116,7 +116,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       Random.withSeed(`${options.seed} ${id} ${++starts}`),
       Effect.orDie
     )
-    up.set(id, { scope, node: Context.get(context, RaftNode) })
+    up.set(id, { scope, node: Context.get(context, RaftNode.RaftNode) })
   })
 
   const crash = Effect.fnUntraced(function*(id: NodeId) {

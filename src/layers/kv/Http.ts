@@ -54,7 +54,7 @@ type Answer = HttpServerResponse.HttpServerResponse
 
 /** Errors that come with a header: answered as they are; the others leave their encoding to `Api`. */
 const withHeaders = (
-  error: Api.NotLeader | Api.NoLeader | Api.Overloaded,
+  error: Api.NotLeader | Api.NoLeader | Api.Overloaded | Api.ReadUnconfirmed | Api.Stopped,
   status: 307 | 503,
   headers: Readonly<Record<string, string>>
 ): Effect.Effect<Answer> => Effect.succeed(HttpServerResponse.jsonUnsafe({ ...error }, { status, headers }))
@@ -82,7 +82,7 @@ const refuseWrite = (options: Complete, request: Request) =>
     case "TooLarge":
       return Effect.fail(new Api.TooLarge({ message: error.message, limitBytes: error.limitBytes }))
     case "Stopped":
-      return Effect.fail(new Api.Stopped())
+      return withHeaders(new Api.Stopped(), 503, retryAfter)
     case "Malformed":
       return Effect.die(error)
   }
@@ -98,9 +98,9 @@ const refuseRead = (options: Complete, request: Request) =>
     case "Overloaded":
       return withHeaders(new Api.Overloaded(), 503, retryAfter)
     case "ReadUnconfirmed":
-      return Effect.fail(new Api.ReadUnconfirmed())
+      return withHeaders(new Api.ReadUnconfirmed(), 503, retryAfter)
     case "Stopped":
-      return Effect.fail(new Api.Stopped())
+      return withHeaders(new Api.Stopped(), 503, retryAfter)
     case "Malformed":
       return Effect.die(error)
   }

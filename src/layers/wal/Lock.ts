@@ -87,12 +87,14 @@ const flock = (directory: string, fd: number): Effect.Effect<void, StorageError>
   Effect.callback((resume) => {
     const child = spawn("flock", ["-n", "3"], { stdio: ["ignore", "ignore", "ignore", fd] })
     child.once("error", () => resume(Effect.logDebug("no flock(1) here: the directory is locked by a socket only")))
-    child.once("exit", (code) =>
-      resume(
-        code === 1
-          ? Effect.fail(locked(directory, "a process in another container, or one that holds an flock on it"))
-          : Effect.void
-      ))
+    child.once("exit", (code) => {
+      if (code === 0) resume(Effect.void)
+      else if (code !== 1) {
+        resume(Effect.logWarning(`flock(1) ended with ${code}: ${directory} is locked by a socket only`))
+      } else {resume(
+          Effect.fail(locked(directory, "a process in another container, or one that holds an flock on it"))
+        )}
+    })
   })
 
 const lockLinux = Effect.fnUntraced(function*(directory: string) {
