@@ -92,6 +92,16 @@ const toFailed = (error: ProposeError | ReadError | Malformed): CommandFailed =>
   return new CommandFailed({ exitCode: tag === "Unavailable" ? unavailable : failed, message, tag, outcome })
 }
 
+/** The errors of reads are those of writes, which speak of what was applied. */
+const toUnread = (error: ReadError | Malformed): CommandFailed => {
+  const { exitCode, message, tag } = toFailed(error)
+  return new CommandFailed({
+    exitCode,
+    message: message.replace(/^not applied/, "not answered"),
+    ...(tag ? { tag } : {})
+  })
+}
+
 /** Sends a command. A condition that is not met, and whatever else is no success, fails. */
 export const propose = (given: Flags, command: Protocol.Command) =>
   withClient(
@@ -113,7 +123,7 @@ export const propose = (given: Flags, command: Protocol.Command) =>
 export const read = (given: Flags, query: Protocol.Query) =>
   withClient(
     given,
-    Effect.flatMap(RaftClient, (client) => Effect.mapError(Protocol.wire.on(client).read(query), toFailed))
+    Effect.flatMap(RaftClient, (client) => Effect.mapError(Protocol.wire.on(client).read(query), toUnread))
   )
 
 /** Prints one line: JSON with `--json`, else `text`. */

@@ -35,6 +35,9 @@ const portProblem = (port: number): Effect.Effect<void, CommandFailed> =>
     server.listen(port, host, () => server.close(() => resume(Effect.void)))
   })
 
+/** Hidden from help: only a parent that watches its servers has a use for it. */
+const stopWithParent = "--stop-with-parent"
+
 const argsOf = (member: Member, members: ReadonlyArray<Member>, directory: string, semiSpace: boolean) => [
   ...(semiSpace ? ["--max-semi-space-size=8"] : []),
   process.argv[1] ?? "",
@@ -50,7 +53,7 @@ const argsOf = (member: Member, members: ReadonlyArray<Member>, directory: strin
   "dev",
   "--log-format",
   "logfmt",
-  "--stop-with-parent"
+  stopWithParent
 ]
 
 /** Asks until every server knows the leader, so that any of them can be used. Servers that are still starting are not an error. */
@@ -82,13 +85,16 @@ const welcome = (members: ReadonlyArray<Member>, leaderId: string): string => {
 }
 
 /** Says which server is gone and goes on with the others; fails once none is left. */
-const watch = (children: ReadonlyArray<Children.Child>) =>
+const watch = (children: ReadonlyArray<Children.Child & { readonly restart: string }>) =>
   Effect.forEach(
     children,
-    ({ gone, id }) => Effect.flatMap(gone, (how) => Console.error(`${id} ${how}; the others go on`)),
+    ({ gone, id, restart }) =>
+      Effect.flatMap(gone, (how) => Console.error(`${id} ${how}; the others go on. To start it again:\n  ${restart}`)),
     { concurrency: "unbounded", discard: true }
   ).pipe(
-    Effect.andThen(Effect.fail(new CommandFailed({ exitCode: failed, message: "every server is gone" })))
+    Effect.andThen(
+      Effect.fail(new CommandFailed({ exitCode: failed, message: "every server that was started here is gone" }))
+    )
   )
 
 export const command = Command.make("dev", {
@@ -123,7 +129,11 @@ export const command = Command.make("dev", {
     yield* Effect.forEach(members, (member) => portProblem(member.port), { discard: true })
     const children = yield* Effect.forEach(
       members,
-      (member, i) => Children.start(member.id, i, argsOf(member, members, directory, semiSpace)),
+      (member, i) => {
+        const args = argsOf(member, members, directory, semiSpace)
+        const restart = ["npx node", ...args.filter((arg) => arg !== stopWithParent)].join(" ")
+        return Effect.map(Children.start(member.id, i, args), (child) => ({ ...child, restart }))
+      },
       { concurrency: "unbounded" }
     )
     const announce = Effect.flatMap(leader(members), (id) => Console.log(welcome(members, id)))

@@ -27,7 +27,9 @@ export const command = Command.make("list", {
   prefix: Argument.String("PREFIX").pipe(Argument.withDefault("")),
   limit: Flag.Int("limit").pipe(
     Flag.withDefault(listLimitDefault),
-    Flag.withDescription(`Most keys to print, 1 to ${listLimitMax}; default ${listLimitDefault}`)
+    Flag.withDescription(
+      `Most keys to print, 1 to ${listLimitMax}, and at most 4 MiB of them; default ${listLimitDefault}`
+    )
   ),
   after: Flag.String("after").pipe(Flag.optional, Flag.withDescription("Start with the first key past this one")),
   ...Client.flags

@@ -4,16 +4,16 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
-import { valueBytesMaxDefault, valueProblem } from "../layers/kv/Protocol.ts"
+import { valueBytesMax, valueProblem } from "../layers/kv/Protocol.ts"
 import * as Client from "./Client.ts"
 import { usageError } from "./Outcome.ts"
 
 const stdinBytes = Effect.gen(function*() {
   const { stdin } = yield* Stdio.Stdio
   let size = 0
-  // One chunk past the limit is enough to refuse the value; the rest stays unread.
+  // One chunk past what any server takes is enough to refuse the value; the rest stays unread.
   const chunks = yield* stdin.pipe(
-    Stream.takeUntil((chunk) => (size += chunk.length) > valueBytesMaxDefault),
+    Stream.takeUntil((chunk) => (size += chunk.length) > valueBytesMax),
     Stream.runCollect,
     Effect.orDie
   )
@@ -30,7 +30,7 @@ export const command = Command.make("put", {
     const key = yield* Client.validKey(flags.key)
     const condition = yield* Client.condition(flags.ifRevision)
     const value = flags.value === "-" ? yield* stdinBytes : new TextEncoder().encode(flags.value)
-    const problem = valueProblem(value, valueBytesMaxDefault)
+    const problem = valueProblem(value)
     if (problem !== undefined) return yield* usageError(problem)
     const { revision } = yield* Client.propose(flags, { _tag: "Put", key, value, ...condition })
     yield* Client.print(flags, { revision }, `revision ${revision}`)

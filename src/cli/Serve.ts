@@ -44,6 +44,16 @@ export const single: Flags = {
 const parsed = <A>(result: Cluster.Parsed<A>): Effect.Effect<A, CommandFailed> =>
   "problem" in result ? Effect.fail(usageError(result.problem)) : Effect.succeed(result.value)
 
+/** What settings are called where the user gave them. */
+const flagNames: ReadonlyArray<readonly [string, string]> = [
+  ["electionTimeoutMsMin", "the shortest of --election-timeout-ms"],
+  ["electionTimeoutMsMax", "the longest of --election-timeout-ms"],
+  ["heartbeatIntervalMs", "--heartbeat-ms"]
+]
+
+const inFlags = (message: string): string =>
+  flagNames.reduce((text, [setting, flag]) => text.replaceAll(setting, flag), message)
+
 const settingsOf = Effect.fnUntraced(function*(flags: Flags) {
   const heartbeat = Option.match(flags.heartbeatMs, {
     onNone: () => ({}),
@@ -57,7 +67,7 @@ const settingsOf = Effect.fnUntraced(function*(flags: Flags) {
     }))
   const overrides: Partial<Settings.Settings> = { ...heartbeat, ...election }
   const made = Settings.make(overrides)
-  return "problems" in made ? yield* usageError(made.problems.join("; ")) : overrides
+  return "problems" in made ? yield* usageError(inFlags(made.problems.join("; "))) : overrides
 })
 
 /** A parent that is gone, however it went, closes its channel to this process. */
@@ -89,13 +99,13 @@ export const serve = Effect.fnUntraced(function*(flags: Flags) {
   }
   yield* stopGracefully
   const server = Server.layer({ cluster, directory: flags.directory, settings, valueBytesMax: flags.valueBytesMax })
-  const { id, clusterId } = cluster
+  const { id } = cluster
   const running = Effect.gen(function*() {
-    const { halted } = yield* RaftNode
+    const { halted, status } = yield* RaftNode
     yield* Effect.annotateLogs(Effect.logInfo("listening"), {
       node: id,
       url: cluster.urls.get(id),
-      cluster: clusterId,
+      cluster: (yield* status).clusterId,
       directory: flags.directory
     })
     return yield* flags.stopWithParent ? Effect.raceFirst(halted, parentGone) : halted
@@ -105,7 +115,7 @@ export const serve = Effect.fnUntraced(function*(flags: Flags) {
     Effect.catchTags({
       StorageError: (error) =>
         Effect.fail(new CommandFailed({ exitCode: failed, message: error.message, tag: error._tag })),
-      SettingsError: (error) => Effect.fail(usageError(error.message)),
+      SettingsError: (error) => Effect.fail(usageError(inFlags(error.message))),
       ServeError: (error) => Effect.fail(listenProblem(cluster, error.cause))
     })
   )
@@ -141,7 +151,7 @@ export const command = Command.make("serve", {
   ),
   valueBytesMax: described(
     Sources.int("value-bytes-max").pipe(Flag.withDefault(valueBytesMaxDefault)),
-    "The longest value taken over HTTP, in bytes; default 1048576 (TITAN_VALUE_BYTES_MAX)"
+    "The longest value taken, in bytes; default 1048576 (TITAN_VALUE_BYTES_MAX)"
   ),
   logFormat: described(
     Sources.logFormat,

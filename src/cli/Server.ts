@@ -2,16 +2,19 @@
  * One server as a Layer: storage, transport, node and HTTP, put together.
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import type { ServeError } from "effect/http/HttpServerError"
 import * as Layer from "effect/Layer"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import * as Configuration from "../domain/Configuration.ts"
+import type { NodeId } from "../domain/NodeId.ts"
 import type { Settings } from "../domain/Settings.ts"
 import * as ClientHttp from "../layers/ClientHttp.ts"
 import * as KvHttp from "../layers/kv/Http.ts"
 import * as Protocol from "../layers/kv/Protocol.ts"
 import * as Store from "../layers/kv/Store.ts"
+import { PeerInbox } from "../layers/PeerRpc.ts"
 import * as RaftHttp from "../layers/RaftHttp.ts"
 import * as StorageFile from "../layers/StorageFile.ts"
 import * as TransportHttp from "../layers/TransportHttp.ts"
@@ -36,7 +39,7 @@ const early = (_: IncomingMessage, response: ServerResponse): void => {
  * would wait for good.
  */
 export const listener = (): Server => {
-  const server = createServer({ maxHeaderSize: KvHttp.maxHeaderSize })
+  const server = createServer({ maxHeaderSize: KvHttp.maxHeaderSize, requestTimeout: requestTimeoutMs })
   const onNewListener = (event: string | symbol): void => {
     if (event !== "request") return
     server.off("newListener", onNewListener)
@@ -46,6 +49,21 @@ export const listener = (): Server => {
   server.on("newListener", onNewListener)
   return server
 }
+
+/** A member without an address would neither be reached nor let in: the server would stand apart from its own cluster. */
+const allMembersHaveAddresses = (urls: ReadonlyMap<NodeId, string>) =>
+  Layer.effectDiscard(Effect.gen(function*() {
+    const { configuration } = yield* (yield* RaftNode.RaftNode).status
+    const missing = Configuration.members(configuration).filter((id) => !urls.has(id))
+    if (missing.length === 0) return
+    const message = `the data directory says that ${
+      missing.join(", ")
+    } belongs to this cluster: give every member a --peer`
+    return yield* new RaftNode.SettingsError({ message })
+  }))
+
+/** How long a client may take to send a request, its body included. */
+const requestTimeoutMs = 30_000
 
 /** More than a command takes beyond its key and its value. */
 const commandOverheadBytes = 256
@@ -66,11 +84,15 @@ export const layer = (
     Layer.provideMerge(transport),
     Layer.provide(storage)
   )
-  const routes = Layer.mergeAll(
-    KvHttp.layer({ urlOf, valueBytesMax: options.valueBytesMax }),
-    ClientHttp.layer({ urlOf }),
-    RaftHttp.layer
-  )
+  const routes = Layer.unwrap(Effect.map(PeerInbox, ({ isRefusedBy }) => {
+    // Never send a client where this server was refused: it would write to another cluster.
+    const trusted = (peer: string) => isRefusedBy(peer) ? undefined : urlOf(peer)
+    return Layer.mergeAll(
+      KvHttp.layer({ urlOf: trusted, valueBytesMax: options.valueBytesMax }),
+      ClientHttp.layer({ urlOf: trusted }),
+      RaftHttp.layer
+    )
+  }))
   const http = NodeHttpServer.layer(listener, {
     host: listen.host,
     port: listen.port,
@@ -83,6 +105,7 @@ export const layer = (
     disableListenLog: true
   }).pipe(
     Layer.provide(http),
+    Layer.provide(allMembersHaveAddresses(urls)),
     // Built first: nobody is let in before the log is read.
     Layer.provideMerge(node)
   )

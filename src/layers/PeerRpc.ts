@@ -69,6 +69,8 @@ export class PeerInbox extends Context.Service<PeerInbox, {
   readonly id: NodeId
   readonly clusterId: string
   readonly isPeer: (id: NodeId) => boolean
+  /** Whether this server was refused at `id`'s address when it last reached it: then nobody should be sent there. */
+  readonly isRefusedBy: (id: NodeId) => boolean
   /** Hands `event` to the node's receiver, synchronously. Without a receiver it is lost. */
   readonly deliver: (event: Inbound) => void
 }>()("titan/layers/PeerRpc/PeerInbox") {}

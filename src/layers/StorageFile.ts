@@ -54,9 +54,9 @@ const openDirectory = Effect.fnUntraced(function*(directory: string, wanted: Ide
   const stored = yield* Recovery.readHeaders(segments, wanted.nodeId)
   const identity = stored[0]?.header.identity ?? wanted
   if (identity.clusterId !== wanted.clusterId) {
-    yield* Effect.logWarning("The directory belongs to another cluster than the one asked for; the stored id counts")
+    yield* Effect.logInfo("the cluster's name or its servers' addresses are not those of the first start; its id stays")
       .pipe(
-        Effect.annotateLogs({ directory, storedClusterId: identity.clusterId, ignoredClusterId: wanted.clusterId })
+        Effect.annotateLogs({ directory, cluster: identity.clusterId })
       )
   }
   return { blanks, identity, stored }

@@ -152,6 +152,8 @@ interface Node {
   readonly urls: ReadonlyMap<NodeId, string>
   readonly limits: Limits
   readonly deliver: (event: Inbound) => void
+  /** Whose address, when it was last reached, turned out to be another server's. */
+  readonly refusedBy: Set<NodeId>
 }
 
 /** Sends what waits, batch by batch in order, until the connection breaks. */
@@ -223,6 +225,7 @@ const attempt = Effect.fnUntraced(function*(node: Node, outbox: Outbox, url: str
     const { clusterId, id, limits } = node
     const conversation = yield* PeerClient.connect({ ...limits, url, clusterId, from: id, to: outbox.peer })
     hasStood = true
+    node.refusedBy.delete(outbox.peer)
     outbox.isOpen = true
     yield* tellLoss(node, outbox)
     yield* Effect.annotateLogs(Effect.logInfo("connected to a peer"), { ...annotations(node, outbox), url })
@@ -235,6 +238,7 @@ const attempt = Effect.fnUntraced(function*(node: Node, outbox: Outbox, url: str
   const cause = Exit.isFailure(exit) ? exit.cause : Cause.empty
   const refusal = PeerClient.refusalOf(cause)
   const reason = refusal?.message ?? PeerClient.describe(cause)
+  if (refusal !== undefined) node.refusedBy.add(outbox.peer)
   if (refusal !== undefined) yield* logNews(node, outbox, Effect.logWarning, "a peer refused this server", reason)
   else if (!hasStood) yield* logNews(node, outbox, Effect.logInfo, "cannot reach a peer", `${url}: ${reason}`)
   else {yield* Effect.annotateLogs(Effect.logInfo("lost the connection to a peer"), {
@@ -298,7 +302,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
     clusterId: identity.clusterId,
     urls: options.urls,
     limits: { ...defaults, ...options },
-    deliver: (event) => receiver?.(event)
+    deliver: (event) => receiver?.(event),
+    refusedBy: new Set()
   }
   const isPeer = (id: NodeId): boolean => id !== options.id && options.urls.has(id)
   const start = (peer: NodeId): Effect.Effect<unknown> => {
@@ -319,7 +324,13 @@ const make = Effect.fnUntraced(function*(options: Options) {
       () => Effect.sync(() => void (receiver = receiver === deliver ? undefined : receiver))
     ))
   return Context.make(Transport, { send, inbound }).pipe(
-    Context.add(PeerRpc.PeerInbox, { id: options.id, clusterId: identity.clusterId, isPeer, deliver: node.deliver })
+    Context.add(PeerRpc.PeerInbox, {
+      id: options.id,
+      clusterId: identity.clusterId,
+      isPeer,
+      isRefusedBy: (id) => node.refusedBy.has(id),
+      deliver: node.deliver
+    })
   )
 })
 

@@ -173,7 +173,8 @@ const supervise = Effect.fnUntraced(function*(
       onStop()
       if (Cause.hasInterruptsOnly(cause)) return Effect.void
       return Effect.andThen(
-        Effect.logError("the node has stopped", cause),
+        // A disk's failure says all in its message; whatever else stops a node is a defect, and its trace is needed.
+        Cause.hasDies(cause) ? Effect.logError("the node has stopped", cause) : Effect.logError("the node has stopped"),
         Deferred.failCause(halted, cause)
       )
     })

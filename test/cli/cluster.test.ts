@@ -78,6 +78,55 @@ describe("one server", () => {
     }))
 })
 
+describe("a member of a cluster of three", () => {
+  it.live("does not start without an address for every member that its data directory names", () =>
+    Effect.gen(function*() {
+      const port = yield* Titan.freePorts(3)
+      const path = yield* Titan.directory
+      const peers = ["n1", "n2", "n3"].flatMap((id, i) => ["--peer", `${id}=http://127.0.0.1:${port + i}`])
+      const args = (count: number) => ["serve", "--id", "n1", "--data-dir", path, ...peers.slice(0, 2 * count)]
+      const first = yield* Titan.start(args(3))
+      yield* first.printed(/listening/)
+      first.process.kill("SIGTERM")
+      yield* first.ended
+      const second = yield* Titan.run(args(2))
+      assert.strictEqual(second.code, 2)
+      assert.match(second.stderr, /n3 belongs to this cluster: give every member a --peer/)
+    }))
+
+  it.live("sends nobody to an address where it was refused", () =>
+    Effect.gen(function*() {
+      const port = yield* Titan.freePorts(4)
+      const foreign = yield* serve(port + 3, yield* Titan.directory)
+      const urls = ["n1", "n2", "n3"].map((id, i) => `${id}=http://127.0.0.1:${port + i}`)
+      const server = Effect.fnUntraced(function*(id: string, path: string, peers: ReadonlyArray<string>) {
+        const running = yield* Titan.start(
+          ["serve", "--id", id, "--data-dir", path, ...peers.flatMap((peer) => ["--peer", peer])]
+        )
+        yield* running.printed(/leads the cluster|follows a leader/)
+        return running
+      })
+      const paths = [yield* Titan.directory, yield* Titan.directory, yield* Titan.directory]
+      const starting = yield* Effect.forEach(["n1", "n2", "n3"], (id, i) => server(id, paths[i] ?? "", urls), {
+        concurrency: 3
+      })
+      const url = `http://127.0.0.1:${port}`
+      const { stdout } = yield* Titan.run(["status", "--endpoint", url, "--json"])
+      const leader = /"leader":\{"id":"(n\d)"/.exec(stdout)?.[1] ?? ""
+      const follower = leader === "n1" ? "n2" : "n1"
+      const at = Number(follower.slice(1)) - 1
+      const mistaken = urls.map((peer) => peer.startsWith(leader) ? `${leader}=${foreign.url}` : peer)
+      starting[at]?.process.kill("SIGKILL")
+      const again = yield* server(follower, paths[at] ?? "", mistaken)
+      yield* again.printed(/a peer refused this server/)
+      const answer = yield* Effect.promise(() =>
+        fetch(`http://127.0.0.1:${port + at}/v1/kv/k`, { method: "PUT", body: "x", redirect: "manual" })
+      )
+      assert.strictEqual(answer.status, 503)
+      assert.strictEqual((yield* foreign.titan("get", "k")).code, 3)
+    }))
+})
+
 describe("no server", () => {
   it.live("ends with 4; the message says not applied and why, for each endpoint; status marks them unreachable", () =>
     Effect.gen(function*() {

@@ -127,7 +127,7 @@ describe("StorageFile", () => {
       assert.deepStrictEqual(Fs.readdirSync(directory), [firstFile])
     }))
 
-  it.live("keeps the cluster id it was made with, and warns when another one is asked for", () =>
+  it.live("keeps the cluster id it was made with, and says so when another one is asked for", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       yield* reopen(layerOf(directory))
@@ -139,7 +139,19 @@ describe("StorageFile", () => {
       ).pipe(Effect.provide(Logger.layer([logger])))
       assert.deepStrictEqual(identity, { clusterId: "c1", nodeId: "n1" })
       assert.strictEqual(lines.length, 1)
-      assert.include(lines[0], "\"storedClusterId\":\"c1\"")
+      assert.include(lines[0], "its id stays")
+      assert.include(lines[0], "\"cluster\":\"c1\"")
+    }))
+
+  it.live("is refused where no directory can be: in /proc, below a file, and in place of one", () =>
+    Effect.gen(function*() {
+      const file = Path.join(yield* temporaryDirectory, "file")
+      writeFileSync(file, "")
+      for (const directory of ["/proc/nope/deeper", Path.join(file, "below"), file]) {
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(layerOf(directory))))
+        assert.strictEqual(error.reason, "Failed")
+        assert.include(error.message, "hoose another")
+      }
     }))
 })
 

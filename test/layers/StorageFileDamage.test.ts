@@ -109,7 +109,7 @@ describe("StorageFile, with damage to what was durable", () => {
           const where = starts.findLast((start) => start <= at) ?? 0
           assert.strictEqual(error.reason, "Corrupt", `byte ${at}: ${error.message}`)
           assert.include(error.message, `${directory}/${firstFile} is damaged at byte ${where}:`)
-          assert.include(error.message, "add it under a new id")
+          assert.include(error.message, "never start it again under its id with an empty directory")
         }
       }),
     120_000

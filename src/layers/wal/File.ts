@@ -106,18 +106,40 @@ export const unlink = (path: string) => command("delete", path, (done) => Fs.unl
 export const syncDirectory = (directory: string): Effect.Effect<void, StorageError> =>
   Effect.acquireUseRelease(open(directory, "r"), (fd) => sync(fd, directory), close)
 
-/** Creates a directory and those above it, durably, unless it exists. */
-export const makeDirectory = Effect.fnUntraced(function*(directory: string) {
-  const first = yield* call<string | undefined>(
-    "create",
-    directory,
-    (done) => Fs.mkdir(directory, { recursive: true, mode: 0o750 }, done)
-  )
-  if (first === undefined) return
-  const top = Path.dirname(Path.resolve(first))
-  let path = Path.resolve(directory)
-  while (path !== top && path !== Path.dirname(path)) {
-    path = Path.dirname(path)
-    yield* syncDirectory(path)
+const mkdir = (path: string): Effect.Effect<"made" | "exists" | "no parent", StorageError> =>
+  Effect.uninterruptible(Effect.callback((resume) =>
+    Fs.mkdir(path, { mode: 0o750 }, (error) => {
+      if (error === null) return resume(Effect.succeed("made"))
+      if (error.code === "EEXIST") return resume(Effect.succeed("exists"))
+      if (error.code === "ENOENT") return resume(Effect.succeed("no parent"))
+      const message =
+        `could not create the directory ${path}: ${error.message}. Choose another, or correct its permissions`
+      resume(Effect.fail(new StorageError({ reason: "Failed", path, message })))
+    })
+  ))
+
+/**
+ * Creates a directory and those above it, durably, unless it exists. Not by mkdir's own recursion: where a file system never lets a
+ * directory be made and says ENOENT, as /proc does, that goes on for ever.
+ */
+export const makeDirectory = Effect.fnUntraced(function*(directory: string): Effect.fn.Return<void, StorageError> {
+  const parent = Path.dirname(directory)
+  let outcome = yield* mkdir(directory)
+  if (outcome === "no parent" && parent !== directory) {
+    yield* makeDirectory(parent)
+    outcome = yield* mkdir(directory)
   }
+  if (outcome === "made") return yield* syncDirectory(parent)
+  const stats = yield* call<Fs.Stats | undefined>(
+    "examine",
+    directory,
+    (done) => Fs.stat(directory, (error, found) => done(null, error === null ? found : undefined))
+  )
+  if (stats?.isDirectory() === true) return
+  const problem = stats === undefined ? "cannot be created there" : "is not a directory"
+  return yield* new StorageError({
+    reason: "Failed",
+    path: directory,
+    message: `${directory} ${problem}: choose another data directory`
+  })
 })

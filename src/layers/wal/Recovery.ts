@@ -123,7 +123,9 @@ const endOfContent = (bytes: Buffer, from: number): number => {
  */
 const settle = Effect.fnUntraced(function*(fd: number, path: string, state: Replay, end: number) {
   if (end > state.position) {
-    yield* Effect.logWarning("The end of the write-ahead log was torn by a crash; it was never acknowledged and is cut")
+    yield* Effect.logWarning(
+      "The write-ahead log ends in a record that is not whole, as a crash in the middle of a write leaves it, and is cut there"
+    )
       .pipe(
         Effect.annotateLogs({ path, fromByte: state.position, bytes: end - state.position, lastRecord: state.sequence })
       )

@@ -85,7 +85,8 @@ export const corrupt = (path: string, at: number, problem: string): StorageError
     message:
       `${path} is damaged at byte ${at}: ${problem}. Nothing was changed. Starting with part of the log could lose `
       + `what this server has acknowledged. If a copy of this directory exists that is not older than its last stop, `
-      + `restore it; otherwise remove this server from the cluster, and add it under a new id with an empty directory`
+      + `restore it; otherwise leave this server out, and never start it again under its id with an empty directory: `
+      + `a majority of the others goes on without it`
   })
 
 const crcOf = (bytes: Buffer): number => crc32(bytes.subarray(16), crc32(bytes.subarray(0, 12)))
