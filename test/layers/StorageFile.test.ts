@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs"
@@ -146,7 +147,7 @@ describe("StorageFile", () => {
   it.live("is refused where no directory can be: in /proc, below a file, and in place of one", () =>
     Effect.gen(function*() {
       const file = Path.join(yield* temporaryDirectory, "file")
-      writeFileSync(file, "")
+      Fs.writeFileSync(file, "")
       for (const directory of ["/proc/nope/deeper", Path.join(file, "below"), file]) {
         const error = yield* Effect.flip(Effect.scoped(Layer.build(layerOf(directory))))
         assert.strictEqual(error.reason, "Failed")
