@@ -9,7 +9,7 @@ import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Protocol from "../layers/kv/Protocol.ts"
 import * as RaftClientHttp from "../layers/RaftClientHttp.ts"
-import { type ProposeError, RaftClient, type ReadError } from "../services/RaftClient.ts"
+import { type EndpointStatus, type ProposeError, RaftClient, type ReadError } from "../services/RaftClient.ts"
 import type { Malformed } from "../services/StateMachine.ts"
 import { CommandFailed, failed, notMet, unavailable, usageError } from "./Outcome.ts"
 import * as Sources from "./Sources.ts"
@@ -65,6 +65,9 @@ const isEndpoint = (text: string): boolean => {
     url.search === ""
 }
 
+/** Nothing listens there. A server that is merely slow may still be the one that was meant, and no other cluster may stand in for it. */
+const isAbsent = (one: EndpointStatus): boolean => one._tag === "Down" && one.reason.includes("ECONNREFUSED")
+
 /** Runs `effect` with a client of the cluster that the flags name. */
 export const withClient = <A, E>(
   given: Flags,
@@ -76,13 +79,16 @@ export const withClient = <A, E>(
   }
   if (given.timeoutMs < 1) return Effect.fail(usageError(`--timeout-ms ${given.timeoutMs}: expected at least 1`))
   const clientOf = (endpoints: ReadonlyArray<string>) =>
-    Layer.orDie(RaftClientHttp.layer({ endpoints: [...new Set(endpoints)], deadlineMs: given.timeoutMs }))
+    Layer.orDie(RaftClientHttp.layer({
+      endpoints: [...new Set(endpoints)],
+      deadlineMs: given.timeoutMs,
+      attemptMs: Math.min(1000, given.timeoutMs)
+    }))
+  const statusOf = (endpoints: ReadonlyArray<string>) =>
+    Effect.flatMap(RaftClient, (client) => client.status).pipe(Effect.provide(clientOf(endpoints)))
   const chosen = given.endpoints.length > 0 ? Effect.succeed(given.endpoints) : Effect.gen(function*() {
-    const status = Effect.flatMap(RaftClient, (client) => client.status)
-    const isUp = (endpoints: ReadonlyArray<string>) =>
-      Effect.map(Effect.provide(status, clientOf(endpoints)), (all) => all.some((one) => one._tag === "Up"))
-    if (yield* isUp(endpointsOfDev)) return endpointsOfDev
-    return (yield* isUp(endpointsAlone)) ? endpointsAlone : endpointsOfDev
+    if (!(yield* statusOf(endpointsOfDev)).every(isAbsent)) return endpointsOfDev
+    return (yield* statusOf(endpointsAlone)).every(isAbsent) ? endpointsOfDev : endpointsAlone
   })
   return Effect.flatMap(chosen, (endpoints) => Effect.provide(effect, clientOf(endpoints)))
 }

@@ -46,6 +46,8 @@ const openDirectory = Effect.fnUntraced(function*(directory: string, wanted: Ide
   yield* lock(directory)
   const found = yield* Segment.list(directory)
   if (found.segments.length === 0) {
+    // A crash may have come between making the directory and syncing its parent; where that cannot be read, it was not ours to make.
+    yield* Effect.ignore(File.syncDirectory(Path.dirname(directory)))
     for (const path of found.blanks) yield* File.unlink(path)
     const blank = yield* Segment.makeBlank(directory, 0, segmentBytes)
     yield* Effect.ensuring(Segment.open(blank, wanted, 1), File.close(blank.fd))

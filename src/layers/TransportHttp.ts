@@ -238,7 +238,8 @@ const attempt = Effect.fnUntraced(function*(node: Node, outbox: Outbox, url: str
   const cause = Exit.isFailure(exit) ? exit.cause : Cause.empty
   const refusal = PeerClient.refusalOf(cause)
   const reason = refusal?.message ?? PeerClient.describe(cause)
-  if (refusal !== undefined) node.refusedBy.add(outbox.peer)
+  // An old token is no stranger's: a later conversation with the same server has taken its place.
+  if (refusal !== undefined && refusal.reason !== "UnknownToken") node.refusedBy.add(outbox.peer)
   if (refusal !== undefined) yield* logNews(node, outbox, Effect.logWarning, "a peer refused this server", reason)
   else if (!hasStood) yield* logNews(node, outbox, Effect.logInfo, "cannot reach a peer", `${url}: ${reason}`)
   else {yield* Effect.annotateLogs(Effect.logInfo("lost the connection to a peer"), {

@@ -64,7 +64,7 @@ const answerReads = Effect.fnUntraced(function*(parts: Parts, requestIds: Readon
     const query = parts.requests.queryOf(id)
     if (query === undefined) continue
     // A query changes nothing, so one that dies is its caller's loss and nobody else's.
-    const answer = yield* Effect.exit(parts.stateMachine.query(query))
+    const answer = yield* Effect.exit(Effect.suspend(() => parts.stateMachine.query(query)))
     parts.requests.answer(id, answer)
     bytes += answer._tag === "Success" ? answer.value.length : 0
     if (bytes < batch.bytesMax) continue
@@ -87,13 +87,16 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
     }
   })
 
+  /** A disk that stalls holds entries back longer than anybody waits for them. */
+  const isAwaited = (id: RequestId): boolean => parts.requests.queryOf(id) !== undefined
+
   const round = Effect.fnUntraced(function*() {
     for (const task of yield* Queue.takeAll(tasks)) {
       if (task._tag === "Read") waitingReads.push(task)
       else yield* applyUpTo(task.to)
     }
     const ready = waitingReads.filter((read) => read.index <= lastApplied)
-    waitingReads = waitingReads.filter((read) => read.index > lastApplied)
+    waitingReads = waitingReads.filter((read) => read.index > lastApplied && read.requestIds.some(isAwaited))
     yield* answerReads(parts, ready.flatMap((read) => read.requestIds))
   })
 

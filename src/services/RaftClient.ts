@@ -136,18 +136,16 @@ const attempt = (
   connect: Connect,
   request: Request,
   url: string,
-  times: { readonly attemptMs: number; readonly leftMs: number }
+  times: { readonly attemptMs: number; readonly leftMs: () => number }
 ): Effect.Effect<Attempt> => {
-  const attemptMs = Math.min(times.attemptMs, times.leftMs)
-  return opened(connect, url, attemptMs).pipe(
-    Effect.flatMap((connection) =>
-      within(
-        request.send(connection),
-        request.repeatable ? attemptMs : times.leftMs,
-        (reason) => new Lost({ reason }),
-        "no answer"
-      )
-    ),
+  const attemptMs = () => Math.max(1, Math.min(times.attemptMs, times.leftMs()))
+  return opened(connect, url, attemptMs()).pipe(
+    Effect.flatMap((connection): Effect.Effect<Uint8Array, Failure> => {
+      const leftMs = times.leftMs()
+      if (leftMs <= 0) return Effect.fail(new Unreachable({ reason: "no time left once connected" }))
+      const ms = request.repeatable ? attemptMs() : leftMs
+      return within(request.send(connection), ms, (reason) => new Lost({ reason }), "no answer")
+    }),
     Effect.match({
       onFailure: (failure): Attempt => ({ _tag: "Failed", failure }),
       onSuccess: (bytes): Attempt => ({ _tag: "Answered", bytes })
@@ -197,7 +195,10 @@ const makeRun = (endpoints: ReadonlyArray<string>, connect: Connect, limits: Lim
         const leftMs = until - nowMs()
         if (leftMs <= (reasons.size === 0 ? 0 : lastAttemptMs)) return yield* unavailable(reasons)
         tried.add(url)
-        const attempted: Attempt = yield* attempt(connect, request, url, { attemptMs, leftMs })
+        const attempted: Attempt = yield* attempt(connect, request, url, {
+          attemptMs,
+          leftMs: () => until - nowMs()
+        })
         if (attempted._tag === "Answered") {
           leaderUrl = url
           return attempted.bytes

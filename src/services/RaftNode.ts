@@ -86,8 +86,11 @@ export const layer = (
 
 const defaults = { requestTimeoutMs: 5000, waitingRequestsMax: 100_000, commandBytesMax: 8 << 20 }
 
+/** More than a message takes beyond its entries, on any transport. */
+const messageHeaderBytes = 1024
+
 const problemsOf = (options: Options & typeof defaults): ReadonlyArray<string> => {
-  const entryBytes = options.commandBytesMax + entryOverheadBytes
+  const entryBytes = options.commandBytesMax + entryOverheadBytes + messageHeaderBytes
   const configuration = Configuration.problem(options.configuration)
   return [
     ...(["requestTimeoutMs", "waitingRequestsMax", "commandBytesMax"] as const)
@@ -139,7 +142,11 @@ const make = Effect.fnUntraced(function*(given: Options) {
   return RaftNode.of({
     ...entrance({ requests, turns, now, isStopped: halting.isStopped, bytesMax: options.commandBytesMax }),
     halted: halting.halted,
-    status: Effect.sync(() => statusOf(turns.state(), clusterId))
+    status: Effect.sync(() => {
+      const status = statusOf(turns.state(), clusterId)
+      // Whatever it was when it stopped, it leads nobody now.
+      return halting.isStopped() ? { ...status, role: "Follower", leaderId: undefined } : status
+    })
   })
 })
 
@@ -169,6 +176,7 @@ const supervise = Effect.fnUntraced(function*(
   let stopped = false
   const stop = (cause: Cause.Cause<StorageError>) =>
     Effect.suspend(() => {
+      if (stopped) return Effect.void
       stopped = true
       onStop()
       if (Cause.hasInterruptsOnly(cause)) return Effect.void
@@ -178,14 +186,12 @@ const supervise = Effect.fnUntraced(function*(
         Deferred.failCause(halted, cause)
       )
     })
-  // At once: a scope that closes before a deferred start would never run `stop`.
-  yield* Effect.forkScoped(
-    Effect.onExit(
-      Effect.all(loops, { concurrency: "unbounded", discard: true }),
-      (exit) => exit._tag === "Failure" ? stop(exit.cause) : Effect.void
-    ),
-    { startImmediately: true }
+  // With the first loop that ends: another may sit in a write that the disk never finishes, and callers must not wait for that.
+  const watched = loops.map((loop) =>
+    Effect.onExit(loop, (exit) => exit._tag === "Failure" ? stop(exit.cause) : Effect.void)
   )
+  // At once: a scope that closes before a deferred start would never run `stop`.
+  yield* Effect.forkScoped(Effect.all(watched, { concurrency: "unbounded", discard: true }), { startImmediately: true })
   return { halted: Deferred.await(halted), isStopped: () => stopped }
 })
 

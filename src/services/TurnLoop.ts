@@ -82,6 +82,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const { now, requests, step } = options
   const inbox = yield* Queue.unbounded<Event>()
   let state = options.initial
+  let isClosed = false
   const offer = (event: Event): void => void Queue.offerUnsafe(inbox, event)
   const timer = yield* makeTimer(now, () => offer(ticked))
   const arm = () => timer.arm(Math.min(Step.nextDeadlineMs(state), requests.nextDeadlineMs()))
@@ -92,7 +93,11 @@ export const make = Effect.fnUntraced(function*(options: {
     for (const event of events) {
       const stepped = step(state, event, nowMs)
       state = stepped.state
-      for (const command of stepped.commands) yield* interpret(command)
+      for (const command of stepped.commands) {
+        // Callers have been told that nothing more is taken: it must be so, in the middle of a turn, too.
+        if (isClosed) return yield* Effect.never
+        yield* interpret(command)
+      }
     }
     requests.expire(nowMs)
     arm()
@@ -107,7 +112,10 @@ export const make = Effect.fnUntraced(function*(options: {
         const turns = Effect.forever(turn(interpret), { disableYield: true })
         return Effect.raceFirst(turns, timer.run)
       }),
-    close: () => void Queue.shutdownUnsafe(inbox)
+    close: () => {
+      isClosed = true
+      Queue.shutdownUnsafe(inbox)
+    }
   }
   return loop
 })

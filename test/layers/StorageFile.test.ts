@@ -72,7 +72,8 @@ describe("StorageFile", () => {
       const name = Path.basename(directory)
       yield* session(layerOf(directory), (storage) =>
         Effect.gen(function*() {
-          const first = ["Create 0.tmp", "Write 0.tmp", "Sync 0.tmp", "Sync 0.tmp", "Write 0.tmp", "Sync 0.tmp"]
+          const parent = `Sync ${Path.basename(Path.dirname(directory))}`
+          const first = [parent, "Create 0.tmp", "Write 0.tmp", "Sync 0.tmp", "Sync 0.tmp", "Write 0.tmp", "Sync 0.tmp"]
           const named = ["Rename 0.tmp", `Sync ${name}`, `Sync ${firstFile}`, `Write ${firstFile}`, `Sync ${firstFile}`]
           assert.deepStrictEqual(told(), [...first, ...named])
           yield* storage.persist(writeOf(entriesOf(1, 1, 3), { term: 1, votedFor: "n1" }))

@@ -3,6 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -95,6 +96,19 @@ describe("a state machine", () => {
       assert.strictEqual(yield* faulty.propose("x"), 1)
     }))
 
+  it.effect("that throws before it has an Effect to give fails its caller only, too", () =>
+    Effect.gen(function*() {
+      const throwing = Layer.succeed(StateMachine.StateMachine)({
+        apply: (commands) => Effect.succeed(commands.map(() => new Uint8Array())),
+        query: () => {
+          throw new Error("no Effect at all")
+        }
+      })
+      const cluster = yield* settled({ size: 1, stateMachine: throwing })
+      assert.match(String(yield* Effect.exit(cluster.node("n1").read(new Uint8Array()))), /no Effect at all/)
+      assert.strictEqual((yield* cluster.node("n1").propose(new Uint8Array(1))).length, 0)
+    }))
+
   it.effect("that loses a result stops the node rather than answer for it", () =>
     Effect.gen(function*() {
       const silent = Layer.succeed(StateMachine.StateMachine)({
@@ -119,6 +133,36 @@ describe("a state machine", () => {
 })
 
 describe("a node that has stopped", () => {
+  it.effect("leaves nobody waiting for a disk that never answers, and leads no more", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const dying = Layer.succeed(StateMachine.StateMachine)({
+        apply: () => Effect.andThen(Deferred.await(gate), Effect.die("a defect in apply")),
+        query: () => Effect.succeed(new Uint8Array())
+      })
+      const cluster = yield* settled({ size: 1, stateMachine: dying })
+      const disk = cluster.disks.get("n1")
+      if (disk === undefined) return assert.fail("no disk")
+      const first = yield* Effect.forkChild(Effect.result(cluster.node("n1").propose(new Uint8Array(1))), {
+        startImmediately: true
+      })
+      yield* TestClock.adjust(10)
+      disk.syncDelayMs = 3_600_000
+      const second = yield* Effect.forkChild(Effect.result(cluster.node("n1").propose(new Uint8Array(1))), {
+        startImmediately: true
+      })
+      yield* TestClock.adjust(10)
+      yield* Deferred.succeed(gate, undefined)
+      yield* TestClock.adjust(10)
+      for (const caller of [first, second]) {
+        const exit = caller.pollUnsafe()
+        const outcome = exit?._tag === "Success" ? exit.value : undefined
+        assert.strictEqual(outcome?._tag === "Failure" ? outcome.failure._tag : outcome?._tag, "OutcomeUnknown")
+      }
+      const { leaderId, role } = yield* cluster.node("n1").status
+      assert.deepStrictEqual([role, leaderId], ["Follower", undefined])
+    }))
+
   it.effect("takes nothing in any more", () =>
     Effect.gen(function*() {
       const cluster = yield* settled()
@@ -138,6 +182,7 @@ describe("a node that has stopped", () => {
 describe("settings that cannot work", () => {
   const refusals: ReadonlyArray<readonly [Partial<RaftNode.Options>, RegExp]> = [
     [{ commandBytesMax: 20 << 20 }, /commandBytesMax \(20971520\).*16777216/],
+    [{ commandBytesMax: (16 << 20) - 24 }, /commandBytesMax \(16777192\).*16777216/],
     [{ settings: { appendBytesMax: 32 << 20, inflightBytesMax: 64 << 20 } }, /appendBytesMax \(33554432\).*16777216/],
     [{ requestTimeoutMs: 0 }, /requestTimeoutMs .* 0/],
     [{ waitingRequestsMax: Number.NaN }, /waitingRequestsMax .* NaN/],
