@@ -15,6 +15,7 @@ import * as StorageMemory from "../../src/layers/StorageMemory.ts"
 import * as TransportMemory from "../../src/layers/TransportMemory.ts"
 import * as RaftNode from "../../src/services/RaftNode.ts"
 import * as StateMachine from "../../src/services/StateMachine.ts"
+import { Storage } from "../../src/services/Storage.ts"
 import * as TestCluster from "../../src/testing/TestCluster.ts"
 import { during, leaderOf, on, others, settled } from "./cluster.ts"
 import { Register } from "./register.ts"
@@ -140,14 +141,25 @@ describe("a node that has stopped", () => {
         apply: () => Effect.andThen(Deferred.await(gate), Effect.die("a defect in apply")),
         query: () => Effect.succeed(new Uint8Array())
       })
-      const cluster = yield* settled({ size: 1, stateMachine: dying })
-      const disk = cluster.disks.get("n1")
-      if (disk === undefined) return assert.fail("no disk")
+      let isStalled = false
+      const answered = yield* Deferred.make<void>()
+      const stalling = Effect.map(Storage, (storage) =>
+        Storage.of({
+          ...storage,
+          // As on a real disk: a write that the kernel has cannot be taken back.
+          persist: (write) => isStalled ? Effect.uninterruptible(Deferred.await(answered)) : storage.persist(write)
+        }))
+      const cluster = yield* settled({
+        size: 1,
+        stateMachine: dying,
+        storage: (_, memory) => Layer.provide(Layer.effect(Storage, stalling), memory)
+      })
+      yield* Effect.addFinalizer(() => Deferred.succeed(answered, undefined))
       const first = yield* Effect.forkChild(Effect.result(cluster.node("n1").propose(new Uint8Array(1))), {
         startImmediately: true
       })
       yield* TestClock.adjust(10)
-      disk.syncDelayMs = 3_600_000
+      isStalled = true
       const second = yield* Effect.forkChild(Effect.result(cluster.node("n1").propose(new Uint8Array(1))), {
         startImmediately: true
       })
