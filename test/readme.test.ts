@@ -70,7 +70,7 @@ describe("the README", () => {
       Effect.scoped(Effect.gen(function*() {
         const dataDir = mkdtempSync(join(tmpdir(), "titan-readme-"))
         yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(dataDir, { recursive: true, force: true })))
-        const port = yield* LocalCluster.freeRun(3)
+        const port = yield* LocalCluster.freePorts(3)
         const { child } = yield* dev(port, dataDir)
         const onPorts = (line: string) => line.replaceAll(/:710(\d)/g, (_, digit) => `:${port + Number(digit) - 1}`)
         const lines = blocks("sh").join("\n").split("\n").filter((line) => line.startsWith("curl ")).map(onPorts)

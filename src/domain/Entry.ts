@@ -36,8 +36,6 @@ export const entryOverheadBytes = 24
 export const sizeBytes = (entry: Entry): number =>
   entryOverheadBytes + (entry.payload._tag === "Command" ? entry.payload.bytes.length : 0)
 
-export const idOf = (entry: Entry): EntryId => ({ term: entry.term, index: entry.index })
-
 /** "At least as up-to-date" (paper §5.4.1): the later last term wins; with equal terms, the longer log. */
 export const isUpToDate = (candidate: EntryId, voter: EntryId): boolean =>
   candidate.term > voter.term || (candidate.term === voter.term && candidate.index >= voter.index)

@@ -2,7 +2,7 @@
  * The whole state of a server, as one value: Figure 2 of the paper, and the few facts its §6 and §9.6 of the thesis add.
  */
 import type { HardState } from "./Command.ts"
-import { type Configuration, isVoter } from "./Configuration.ts"
+import { type Configuration, isVoter, members } from "./Configuration.ts"
 import { type Entry, type LogIndex, origin, type Term } from "./Entry.ts"
 import * as Log from "./Log.ts"
 import type { NodeId } from "./NodeId.ts"
@@ -41,7 +41,7 @@ export const leaderIdOf = (state: NodeState): NodeId | undefined =>
 
 /** Every member but this server. */
 export const peersOf = (state: NodeState): ReadonlyArray<NodeId> =>
-  [...state.configuration.voters, ...state.configuration.learners].filter((id) => id !== state.id)
+  members(state.configuration).filter((id) => id !== state.id)
 
 export const isSelfVoter = (state: NodeState): boolean => isVoter(state.configuration, state.id)
 

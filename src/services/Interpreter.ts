@@ -2,7 +2,7 @@
  * One function from what the core asks to what is done about it.
  */
 import * as Effect from "effect/Effect"
-import type { Command } from "../domain/Command.ts"
+import { type Command, emptyWrite } from "../domain/Command.ts"
 import type { Event } from "../domain/Event.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import type { Applier } from "./Applier.ts"
@@ -36,7 +36,7 @@ export const interpreter = (parts: Parts, persister: Persister) => (command: Com
     case "Send":
       return parts.transport.send(command.to, command.message)
     case "Apply":
-      return persister.submit({ hardState: undefined, entries: [] }, [command])
+      return persister.submit(emptyWrite, [command])
     case "Accept":
       return Effect.sync(() => parts.requests.accept(command.requestIds, command.first))
     case "Refuse":

@@ -3,7 +3,6 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
@@ -91,19 +90,4 @@ export const directory: Effect.Effect<string, never, Scope.Scope> = Effect.acqui
   (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
 )
 
-const isFree = (port: number) =>
-  Effect.callback<boolean>((resume) => {
-    const server = createServer()
-    server.once("error", () => resume(Effect.succeed(false)))
-    server.listen(port, "127.0.0.1", () => server.close(() => resume(Effect.succeed(true))))
-  })
-
-/** The first of `count` ports in a row that nothing listens on. */
-export const freePorts = (count: number): Effect.Effect<number> =>
-  Effect.gen(function*() {
-    for (;;) {
-      const first = 20_000 + Math.floor(Math.random() * 10_000)
-      const free = yield* Effect.forEach(Array.from({ length: count }, (_, i) => first + i), isFree)
-      if (free.every(Boolean)) return first
-    }
-  })
+export { freePorts } from "../processes/LocalCluster.ts"

@@ -45,29 +45,25 @@ export interface Status {
   readonly lastLogIndex: number
 }
 
-const listening = async (port: number) => {
-  const server = createServer().listen(port, "127.0.0.1")
-  await once(server, "listening")
-  const address = server.address()
-  return { server, port: typeof address === "object" && address !== null ? address.port : 0 }
-}
-
-/** Ports that were free a moment ago, all different. */
-export const freePorts = (count: number): Effect.Effect<ReadonlyArray<number>> =>
-  Effect.promise(async () => {
-    const all = await Promise.all(Array.from({ length: count }, () => listening(0)))
-    await Promise.all(all.map(({ server }) => once(server.close(), "close")))
-    return all.map(({ port }) => port)
+const isFree = (port: number): Effect.Effect<boolean> =>
+  Effect.callback((resume) => {
+    const server = createServer()
+    server.once("error", () => resume(Effect.succeed(false)))
+    server.listen(port, "127.0.0.1", () => server.close(() => resume(Effect.succeed(true))))
   })
 
-/** The first of `count` ports in a row that were free a moment ago. */
-export const freeRun = (count: number): Effect.Effect<number> =>
-  Effect.flatMap(freePorts(1), ([first = 0]) =>
-    Effect.tryPromise(async () => {
-      const all = await Promise.all(Array.from({ length: count }, (_, i) => listening(first + i)))
-      await Promise.all(all.map(({ server }) => once(server.close(), "close")))
-      return first
-    })).pipe(Effect.retry({ times: 100 }), Effect.orDie)
+/**
+ * The first of `count` ports in a row that were free a moment ago, below those that the system gives to outgoing connections: a server that is
+ * killed finds its port free again.
+ */
+export const freePorts = (count: number): Effect.Effect<number> =>
+  Effect.gen(function*() {
+    for (;;) {
+      const first = 20_000 + Math.floor(Math.random() * 10_000)
+      const free = yield* Effect.forEach(Array.from({ length: count }, (_, i) => first + i), isFree)
+      if (free.every(Boolean)) return first
+    }
+  })
 
 export const status = (url: string): Effect.Effect<Status, NotReady> =>
   Effect.tryPromise({
@@ -122,8 +118,12 @@ export const make = Effect.fnUntraced(function*(options: {
   readonly args?: ReadonlyArray<string>
   readonly nodeOptions?: ReadonlyArray<string>
 }): Effect.fn.Return<LocalCluster, never, Scope.Scope> {
-  const ports = yield* freePorts(options.size)
-  const members = ports.map((port, i) => ({ id: `n${i + 1}`, port, url: `http://127.0.0.1:${port}` }))
+  const first = yield* freePorts(options.size)
+  const members = Array.from({ length: options.size }, (_, i) => ({
+    id: `n${i + 1}`,
+    port: first + i,
+    url: `http://127.0.0.1:${first + i}`
+  }))
   const peers = members.flatMap(({ id, url }) => ["--peer", `${id}=${url}`])
   const nodes = yield* Effect.forEach(members, ({ id, port, url }) => {
     const dataDir = join(options.root, id)
