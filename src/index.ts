@@ -1,5 +1,6 @@
 /**
- * The public modules, as namespaces. Each is also a path of its own (`titan-raft/RaftNode`), which loads only what it needs.
+ * The public modules, as namespaces. Each is also a path of its own (`titan-raft/RaftNode`), which loads only what it needs. Those for tests
+ * are in `titan-raft/testing`.
  */
 export * as Configuration from "./domain/Configuration.ts"
 export * as Settings from "./domain/Settings.ts"
@@ -18,4 +19,3 @@ export * as RaftNode from "./services/RaftNode.ts"
 export * as StateMachine from "./services/StateMachine.ts"
 export * as Storage from "./services/Storage.ts"
 export * as Transport from "./services/Transport.ts"
-export * as TestCluster from "./testing/TestCluster.ts"

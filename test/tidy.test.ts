@@ -42,7 +42,7 @@ const floorOf = (file: string): number => {
   const folder = file.split("/")[1] ?? ""
   return file === "src/main.ts"
     ? floors.length
-    : file === "src/index.ts"
+    : file === "src/index.ts" || file === "src/testing.ts"
     ? 3
     : floors.findIndex((floor) => floor === folder)
 }

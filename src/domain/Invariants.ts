@@ -10,10 +10,14 @@ import { isLeader, type LeaderState, type NodeState, peersOf } from "./NodeState
 /** A promise that the algorithm or a peer must never break was broken: the node stops rather than go on. */
 export class BrokenPromise extends Error {
   override readonly name = "BrokenPromise"
+  readonly property: string
+  constructor(property: string, detail: string) {
+    super(`${property} does not hold: ${detail}`)
+    this.property = property
+  }
 }
 
-export const broken = (property: string, detail: string): BrokenPromise =>
-  new BrokenPromise(`${property} does not hold: ${detail}`)
+export const broken = (property: string, detail: string): BrokenPromise => new BrokenPromise(property, detail)
 
 type Findings = Array<string>
 

@@ -17,19 +17,34 @@ export interface Disk {
   readonly identity: Identity
   /** How long a sync takes, in milliseconds of Effect's Clock; 0 for at once. May be changed between syncs. */
   syncDelayMs: number
+  /** While true, recovery meets a sector that it cannot read, and fails with reason "Corrupt". */
+  isUnreadable: boolean
+  /** What would be found after a crash now. */
+  readonly durable: () => Durable
   /** Power is lost: what is not durable is gone, and calls on layers built so far never return. */
   readonly crash: Effect.Effect<void>
   /**
-   * The next sync to end fails for this reason. What it was to make durable stays pending, and the layer fails from
-   * then on.
+   * A crash in the middle of a write: of what is pending, its first `units` happen to survive. The units of a write are its
+   * term and vote, if it has them, and then its entries one by one.
    */
-  readonly failNextSync: (reason: "DiskFull" | "Failed") => Effect.Effect<void>
+  readonly tear: (units: number) => Effect.Effect<void>
+  /**
+   * Why the next sync to end fails, if it does. What it was to make durable stays pending, and the layer fails from then on.
+   */
+  nextFailure: "DiskFull" | "Failed" | undefined
+}
+
+/** What survives a crash. */
+export interface Durable {
+  readonly hardState: HardState
+  readonly entries: ReadonlyArray<Entry>
 }
 
 /** A disk, as the layer sees it. */
 class MemoryDisk implements Disk {
   readonly identity: Identity
   syncDelayMs: number
+  isUnreadable = false
   hardState: HardState = { term: 0, votedFor: undefined }
   configuration: Configuration | undefined
   readonly entries: Array<Entry> = []
@@ -44,13 +59,17 @@ class MemoryDisk implements Disk {
     this.syncDelayMs = syncDelayMs
   }
 
+  readonly durable = (): Durable => this
+
   readonly crash = Effect.sync(() => {
     this.holder = undefined
   })
 
-  readonly failNextSync = (reason: "DiskFull" | "Failed") =>
+  readonly tear = (units: number) =>
     Effect.sync(() => {
-      this.nextFailure = reason
+      this.holder = undefined
+      this.pending = firstUnits(this.pending, units)
+      settle(this)
     })
 }
 
@@ -65,6 +84,19 @@ const lastIndexOf = (disk: MemoryDisk): number => {
   let last = disk.entries.length
   for (const { entries } of disk.pending) last = entries[entries.length - 1]?.index ?? last
   return last
+}
+
+/** The first of `writes`, the last of them in part. */
+const firstUnits = (writes: ReadonlyArray<Write>, units: number): Array<Write> => {
+  let left = units
+  const kept: Array<Write> = []
+  for (const { entries, hardState } of writes) {
+    const hardStateUnits = hardState === undefined ? 0 : 1
+    if (left < hardStateUnits || left === 0) break
+    kept.push({ hardState, entries: entries.slice(0, left - hardStateUnits) })
+    left -= Math.min(left, hardStateUnits + entries.length)
+  }
+  return kept
 }
 
 /** All that is pending becomes durable. */
@@ -122,6 +154,9 @@ const make = Effect.fnUntraced(function*(disk: MemoryDisk) {
   const recover = Effect.fnUntraced(function*(initial: Configuration) {
     if (disk.holder !== holder) return yield* Effect.never
     if (isRecovered) return yield* failure("Failed", "the disk was recovered already; that is done once")
+    if (disk.isUnreadable) {
+      return yield* failure("Corrupt", "a sector cannot be read: restore the disk, or replace the node")
+    }
     if (disk.configuration === undefined) {
       yield* sync(disk, holder)
       disk.configuration = initial

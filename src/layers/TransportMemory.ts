@@ -26,9 +26,19 @@ export interface Faults {
   /** From 0, never, to 1, always. */
   readonly lossProbability: number
   readonly duplicateProbability: number
+  /** How many messages take up to `stragglerDelayMsMax` more: they arrive when much else has happened. */
+  readonly stragglerProbability: number
+  readonly stragglerDelayMsMax: number
 }
 
-export const healthy: Faults = { delayMsMin: 0, delayMsMax: 0, lossProbability: 0, duplicateProbability: 0 }
+export const healthy: Faults = {
+  delayMsMin: 0,
+  delayMsMax: 0,
+  lossProbability: 0,
+  duplicateProbability: 0,
+  stragglerProbability: 0,
+  stragglerDelayMsMax: 0
+}
 
 /**
  * What became of one copy of a message. `Cut`: the link was down at the send or at the arrival. `Down`: nobody
@@ -47,6 +57,11 @@ export interface NetworkOptions extends Partial<Faults> {
   readonly seed: number
   /** Called for every copy of every message when its fate is known, before it is delivered. */
   readonly tap?: (passage: Passage) => void
+  /**
+   * Runs `arrive` in `delayMs`. By default a fiber of the sender waits for that; a network of its own time outlives its senders, and
+   * goes on while they are paused.
+   */
+  readonly after?: (delayMs: number, arrive: () => void) => void
 }
 
 /** All links of a test's cluster. Every change holds from now on, for messages under way too. */
@@ -54,6 +69,10 @@ export interface Network {
   readonly setFaults: (faults: Partial<Faults>) => void
   /** Cuts one direction of one link. */
   readonly cut: (from: NodeId, to: NodeId) => void
+  /** Makes one direction of one link slower than the others, by this much. */
+  readonly slow: (from: NodeId, to: NodeId, byMs: number) => void
+  /** Breaks the connection between two nodes, which is up again at once: what is under way is lost, and both are told. */
+  readonly reconnect: (a: NodeId, b: NodeId) => void
   /** Cuts every link of `id`, both directions. */
   readonly isolate: (id: NodeId) => void
   /**
@@ -61,7 +80,7 @@ export interface Network {
    * partition.
    */
   readonly partition: (groups: ReadonlyArray<ReadonlyArray<NodeId>>) => void
-  /** Joins every link again. Faults stay as they are. */
+  /** Joins every link again, at its usual speed. Faults stay as they are. */
   readonly heal: () => void
   readonly delivered: () => number
   readonly dropped: () => number
@@ -72,10 +91,14 @@ export interface Network {
 
 interface UnderWay extends Omit<Passage, "fate"> {
   readonly dueMs: number
+  /** How often the connection had broken when it was sent. */
+  readonly breaks: number
 }
 
 interface Links {
   readonly cuts: Set<string>
+  readonly slowMs: Map<string, number>
+  readonly breaks: Map<string, number>
   readonly isolated: Set<NodeId>
   groupOf: ReadonlyMap<NodeId, number>
 }
@@ -85,6 +108,8 @@ const linkKey = (from: NodeId, to: NodeId): string => `${from} ${to}`
 const isUp = (links: Links, from: NodeId, to: NodeId): boolean =>
   !links.cuts.has(linkKey(from, to)) && !links.isolated.has(from) && !links.isolated.has(to) &&
   links.groupOf.get(from) === links.groupOf.get(to)
+
+const breaksOf = (links: Links, from: NodeId, to: NodeId): number => links.breaks.get(linkKey(from, to)) ?? 0
 
 /** Puts `item` behind everything that is due no later: the last of `underWay` is the first to arrive. */
 const insert = (underWay: Array<UnderWay>, item: UnderWay): void => {
@@ -100,50 +125,99 @@ const insert = (underWay: Array<UnderWay>, item: UnderWay): void => {
 
 const nowMs = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
+/** What happens to each message, drawn from the seed. */
+class Luck {
+  faults: Faults
+  #random: Random.RandomState
+
+  constructor(seed: number, faults: Faults) {
+    this.#random = seed >>> 0
+    this.faults = faults
+  }
+
+  #draw(max: number): number {
+    const drawn = Random.nextInt(this.#random, { min: 0, max })
+    this.#random = drawn.state
+    return drawn.value
+  }
+
+  #happens(probability: number): boolean {
+    return this.#draw(1_000_000) < probability * 1_000_000
+  }
+
+  #delayMs(): number {
+    const { delayMsMax, delayMsMin, stragglerDelayMsMax, stragglerProbability } = this.faults
+    const usual = delayMsMin + this.#draw(delayMsMax - delayMsMin + 1)
+    const isLate = this.#happens(stragglerProbability)
+    const late = this.#draw(stragglerDelayMsMax + 1)
+    return isLate ? usual + late : usual
+  }
+
+  /** Always the same number of draws. */
+  next(): { readonly isLost: boolean; readonly delaysMs: ReadonlyArray<number> } {
+    const isLost = this.#happens(this.faults.lossProbability)
+    const isTwice = this.#happens(this.faults.duplicateProbability)
+    const delaysMs = [this.#delayMs(), this.#delayMs()]
+    return { isLost, delaysMs: isTwice ? delaysMs : delaysMs.slice(0, 1) }
+  }
+}
+
 /** A network whose links are all up. Example: `makeNetwork({ seed: 7, delayMsMin: 1, delayMsMax: 10 })`. */
 export const makeNetwork = (options: NetworkOptions): Network => {
   const receivers = new Map<NodeId, (event: Inbound) => void>()
-  const links: Links = { cuts: new Set(), isolated: new Set(), groupOf: new Map() }
+  const links: Links = {
+    cuts: new Set(),
+    slowMs: new Map(),
+    breaks: new Map(),
+    isolated: new Set(),
+    groupOf: new Map()
+  }
   const underWay: Array<UnderWay> = []
   const counts: Record<Fate, number> = { Delivered: 0, Lost: 0, Cut: 0, Down: 0 }
-  let faults: Faults = { ...healthy, ...options }
-  let random: Random.RandomState = options.seed >>> 0
-
-  const draw = (max: number): number => {
-    const drawn = Random.nextInt(random, { min: 0, max })
-    random = drawn.state
-    return drawn.value
-  }
-  const happens = (probability: number): boolean => draw(1_000_000) < probability * 1_000_000
-  const drawDelayMs = (): number => faults.delayMsMin + draw(faults.delayMsMax - faults.delayMsMin + 1)
+  const luck = new Luck(options.seed, { ...healthy, ...options })
 
   const settle = ({ from, message, to }: Omit<Passage, "fate">, fate: Fate): void => {
     counts[fate]++
     options.tap?.({ from, to, message, fate })
   }
-  const arrive = (): void => {
-    const first = underWay.pop()
-    if (first === undefined) return
-    if (!isUp(links, first.from, first.to)) return settle(first, "Cut")
-    const receiver = receivers.get(first.to)
-    if (receiver === undefined) return settle(first, "Down")
-    settle(first, "Delivered")
-    receiver({ _tag: "Received", from: first.from, message: first.message })
+  const arrive = (passage: Omit<UnderWay, "dueMs">): void => {
+    const { breaks, from, to } = passage
+    if (!isUp(links, from, to) || breaks !== breaksOf(links, from, to)) return settle(passage, "Cut")
+    const receiver = receivers.get(to)
+    if (receiver === undefined) return settle(passage, "Down")
+    settle(passage, "Delivered")
+    receiver({ _tag: "Received", from, message: passage.message })
   }
-  const travel = (clock: Clock.Clock, passage: Omit<Passage, "fate">, delayMs: number): Effect.Effect<unknown> => {
+  const arriveFirst = (): void => {
+    const first = underWay.pop()
+    if (first !== undefined) arrive(first)
+  }
+  const { after } = options
+  const travel = (clock: Clock.Clock, passage: Omit<UnderWay, "dueMs">, delayMs: number): Effect.Effect<void> => {
+    if (after !== undefined) return Effect.sync(() => after(delayMs, () => arrive(passage)))
     insert(underWay, { ...passage, dueMs: nowMs(clock) + delayMs })
-    return Effect.forkDetach(Effect.andThen(Effect.sleep(delayMs), Effect.sync(arrive)))
+    return Effect.asVoid(Effect.forkDetach(Effect.andThen(Effect.sleep(delayMs), Effect.sync(arriveFirst))))
+  }
+  const breakOff = (from: NodeId, to: NodeId): void => {
+    links.breaks.set(linkKey(from, to), breaksOf(links, from, to) + 1)
+    receivers.get(to)?.({ _tag: "PeerLost", peer: from })
   }
 
   return {
-    setFaults: (changed) => void (faults = { ...faults, ...changed }),
+    setFaults: (changed) => void (luck.faults = { ...luck.faults, ...changed }),
     cut: (from, to) => void links.cuts.add(linkKey(from, to)),
+    slow: (from, to, byMs) => void links.slowMs.set(linkKey(from, to), byMs),
+    reconnect: (a, b) => {
+      breakOff(a, b)
+      breakOff(b, a)
+    },
     isolate: (id) => void links.isolated.add(id),
     partition: (groups) => {
       links.groupOf = new Map(groups.flatMap((group, number) => group.map((id) => [id, number] as const)))
     },
     heal: () => {
       links.cuts.clear()
+      links.slowMs.clear()
       links.isolated.clear()
       links.groupOf = new Map()
     },
@@ -157,14 +231,14 @@ export const makeNetwork = (options: NetworkOptions): Network => {
     },
     send: (from, to, message) =>
       Clock.clockWith((clock) => {
-        const passage = { from, to, message }
-        const isLost = happens(faults.lossProbability)
-        const isTwice = happens(faults.duplicateProbability)
-        const delaysMs = [drawDelayMs(), drawDelayMs()] as const
+        const passage = { from, to, message, breaks: breaksOf(links, from, to) }
+        const { delaysMs, isLost } = luck.next()
         if (!isUp(links, from, to)) return Effect.sync(() => settle(passage, "Cut"))
         if (isLost) return Effect.sync(() => settle(passage, "Lost"))
-        const first = travel(clock, passage, delaysMs[0])
-        return Effect.asVoid(isTwice ? Effect.andThen(first, travel(clock, passage, delaysMs[1])) : first)
+        const slowMs = links.slowMs.get(linkKey(from, to)) ?? 0
+        const [first = 0, second] = delaysMs
+        const once = travel(clock, passage, first + slowMs)
+        return second === undefined ? once : Effect.andThen(once, travel(clock, passage, second + slowMs))
       })
   }
 }
@@ -172,7 +246,7 @@ export const makeNetwork = (options: NetworkOptions): Network => {
 /**
  * The transport of node `id` on `network`. A message to the node itself or to nobody is silence; one that comes while
  * no receiver listens is lost, so a node that restarts misses what was under way while it was down. `PeerLost` is
- * never reported.
+ * reported by `Network.reconnect` alone.
  */
 export const layer = (options: { readonly network: Network; readonly id: NodeId }): Layer.Layer<Transport> =>
   Layer.succeed(Transport)({

@@ -150,34 +150,47 @@ export const protocol = <C, R, Q, A>(schemas: Schemas<C, R, Q, A>): Protocol<C, 
   }
 }
 
-/** A whole state machine as a pure reducer over immutable state. See the example at the top of this file. */
-export const make = <S, C, R, Q, A>(
-  options: Schemas<C, R, Q, A> & {
-    readonly initial: S
-    /** Must be a function of its arguments alone: no clock, no randomness. */
-    readonly apply: (
-      state: S,
-      command: C,
-      at: { readonly index: LogIndex; readonly term: Term }
-    ) => { readonly state: S; readonly result: R }
-    readonly respond: (state: S, query: Q) => A
-  }
-): Protocol<C, R, Q, A> & {
+/** A state machine as a pure function of its state. */
+export interface Reducer<S, C, R, Q, A> {
+  readonly initial: S
+  /** Must be a function of its arguments alone: no clock, no randomness. */
+  readonly apply: (
+    state: S,
+    command: C,
+    at: { readonly index: LogIndex; readonly term: Term }
+  ) => { readonly state: S; readonly result: R }
+  readonly respond: (state: S, query: Q) => A
+}
+
+/** What `make` makes: the protocol for callers, the layer for nodes, and the reducer itself, which tests compare with. */
+export interface Machine<S, C, R, Q, A> extends Protocol<C, R, Q, A> {
   /** A new machine each time it is built: two nodes must never share one. */
   readonly layer: Layer.Layer<StateMachine>
-} => {
+  readonly reducer: Reducer<S, C, R, Q, A>
+}
+
+/** A whole state machine as a pure reducer over immutable state. See the example at the top of this file. */
+export const make = <S, C, R, Q, A>(
+  options: Schemas<C, R, Q, A> & Reducer<S, C, R, Q, A>
+): Machine<S, C, R, Q, A> => {
   const wire = protocol(options)
+  const reducer: Reducer<S, C, R, Q, A> = {
+    initial: options.initial,
+    apply: options.apply,
+    respond: options.respond
+  }
   return {
     ...wire,
+    reducer,
     layer: Layer.fresh(Layer.sync(StateMachine, () => {
-      let state = options.initial
+      let state = reducer.initial
       return StateMachine.of(wire.serve({
         apply: (command, at) => {
-          const next = options.apply(state, command, at)
+          const next = reducer.apply(state, command, at)
           state = next.state
           return next.result
         },
-        respond: (query) => options.respond(state, query)
+        respond: (query) => reducer.respond(state, query)
       }))
     }))
   }

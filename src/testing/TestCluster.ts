@@ -1,37 +1,61 @@
 /**
- * A whole cluster in memory, with the invariants on: every step of every node is checked by `checkState` and `checkStep`, and a finding
- * stops the node that made it. Under TestClock nothing happens until the test moves the time.
+ * A whole cluster of your state machine in memory, with the invariants on: every step of every node is checked by `checkState` and
+ * `checkStep`, and all nodes together by the properties of the paper's Figure 3. A finding stops the node that made it, and fails the
+ * test when its scope closes. Under TestClock nothing happens until the test moves the time.
  *
  * ```ts
  * const cluster = yield* TestCluster.make({ size: 3, stateMachine: Counter.layer, seed: 1 })
  * yield* TestClock.adjust("1 second")
  * const leader = yield* cluster.leader
+ * yield* cluster.partition(["n1"], ["n2", "n3"])
  * ```
  */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
+import type { Command } from "../domain/Command.ts"
 import * as Configuration from "../domain/Configuration.ts"
-import { broken, checkState, checkStep } from "../domain/Invariants.ts"
+import type { Event } from "../domain/Event.ts"
+import { broken, BrokenPromise, checkState, checkStep } from "../domain/Invariants.ts"
+import * as Log from "../domain/Log.ts"
 import type { NodeId } from "../domain/NodeId.ts"
+import type { NodeState } from "../domain/NodeState.ts"
 import type { Settings } from "../domain/Settings.ts"
 import { step } from "../domain/Step.ts"
 import * as StorageMemory from "../layers/StorageMemory.ts"
 import * as TransportMemory from "../layers/TransportMemory.ts"
+import * as RaftClient from "../services/RaftClient.ts"
 import * as RaftNode from "../services/RaftNode.ts"
-import type { StateMachine } from "../services/StateMachine.ts"
+import { StateMachine } from "../services/StateMachine.ts"
 import type { Storage, StorageError } from "../services/Storage.ts"
-import type { Transport } from "../services/Transport.ts"
+import { Transport } from "../services/Transport.ts"
+import { connect } from "./Connection.ts"
+import { AppliedInOrder, Figure3, Violation } from "./Figure3.ts"
+import { Process } from "./Process.ts"
 
 /** `step`, checked: a property that does not hold is a defect that names it. */
 export const checkedStep: typeof step = (state, event, nowMs) => {
   const stepped = step(state, event, nowMs)
   const found = [...checkState(stepped.state), ...checkStep(state, stepped.state, stepped.commands)]
-  if (found.length > 0) throw broken(found.join("; "), `${state.id} after ${event._tag}`)
+  const [first, ...more] = new Set(found)
+  if (first !== undefined) throw broken(first, [`${state.id} after ${event._tag}`, ...more].join("; "))
   return stepped
+}
+
+/** One step of one node. */
+export interface Observed {
+  readonly before: NodeState
+  readonly event: Event
+  readonly after: NodeState
+  readonly commands: ReadonlyArray<Command>
 }
 
 export interface Options {
@@ -41,19 +65,26 @@ export interface Options {
   /** Of everything random: election timeouts and the network. */
   readonly seed: number
   readonly settings?: Partial<Settings>
-  readonly network?: Partial<TransportMemory.Faults>
+  readonly network?: Omit<TransportMemory.NetworkOptions, "seed" | "tap">
   readonly requestTimeoutMs?: number
-  /** Puts another storage in place of a node's memory disk, or around it. */
+  readonly waitingRequestsMax?: number
+  /**
+   * Puts another storage in place of a node's memory disk, or around it. What such a disk holds cannot be looked at, so that the checks of
+   * what is durable are off.
+   */
   readonly storage?: (
     id: NodeId,
     memory: Layer.Layer<Storage, StorageError>
   ) => Layer.Layer<Storage, StorageError>
   /** Sees what became of every message. */
   readonly tap?: TransportMemory.NetworkOptions["tap"]
+  /** Sees every step of every node, once it was checked. */
+  readonly observe?: (observed: Observed) => void
 }
 
 interface Running {
   readonly node: RaftNode.RaftNode["Service"]
+  readonly machine: StateMachine["Service"]
   readonly scope: Scope.Closeable
 }
 
@@ -61,91 +92,268 @@ export interface TestCluster {
   readonly ids: ReadonlyArray<NodeId>
   readonly network: TransportMemory.Network
   readonly disks: ReadonlyMap<NodeId, StorageMemory.Disk>
+  readonly processes: ReadonlyMap<NodeId, Process>
+  readonly figure3: Figure3
   /** A node that is up; a defect otherwise. */
   readonly node: (id: NodeId) => RaftNode.RaftNode["Service"]
+  /** Finds the leader and follows it, as a program outside of the cluster would; its calls need time to pass. */
+  readonly client: RaftClient.RaftClient["Service"]
+  /** A node's own state machine, past Raft: what it holds, stale or not. A defect where the node is down. */
+  readonly machine: (id: NodeId) => StateMachine["Service"]
   readonly running: () => ReadonlyArray<NodeId>
-  /** Loses what the disk has not synced and everything in memory. */
+  /** The first property that did not hold, or defect that stopped a node. */
+  readonly violation: () => Violation | undefined
+  /** Takes the violation out, where a test provokes one: its scope closes without it. */
+  readonly takeViolation: Effect.Effect<Violation | undefined>
+  /** Cuts every link between nodes of different groups; nodes that no group names form one more. Replaces the earlier partition. */
+  readonly partition: (...groups: ReadonlyArray<ReadonlyArray<NodeId>>) => Effect.Effect<void>
+  /** Cuts every link of a node. */
+  readonly isolate: (id: NodeId) => Effect.Effect<void>
+  /** Joins every link again. */
+  readonly heal: Effect.Effect<void>
+  /** Stops a node as SIGSTOP does: time goes on, what comes waits. */
+  readonly pause: (id: NodeId) => Effect.Effect<void>
+  readonly resume: (id: NodeId) => Effect.Effect<void>
+  /** Loses what the disk has not synced and everything in memory; whoever waits for the node is told. */
   readonly crash: (id: NodeId) => Effect.Effect<void>
   /** Starts a node that is down, with what its disk has. */
-  readonly restart: (id: NodeId) => Effect.Effect<void>
-  /** The leader of the latest term among the nodes that are up. */
+  readonly restart: (id: NodeId) => Effect.Effect<void, StorageError>
+  /** Of the nodes that are up, paused ones included. */
+  readonly statuses: Effect.Effect<ReadonlyArray<RaftNode.Status>>
+  /** The leader of the latest term among the nodes that are up and run. */
   readonly leader: Effect.Effect<NodeId | undefined>
 }
 
-const layerOf = (
-  options: Options,
-  ids: ReadonlyArray<NodeId>,
-  storage: Layer.Layer<Storage, StorageError>,
-  transport: Layer.Layer<Transport>
-) =>
-  RaftNode.layer({
+/** Everything that a cluster's nodes are watched by. */
+class Watch {
+  readonly figure3: Figure3
+  readonly order = new AppliedInOrder()
+  violation: Violation | undefined
+  readonly #observe: Options["observe"]
+  /** Nodes that have not stepped since they started: what they read from disk is to be seen first. */
+  readonly #fresh = new Set<NodeId>()
+
+  constructor(figure3: Figure3, observe: Options["observe"]) {
+    this.figure3 = figure3
+    this.#observe = observe
+  }
+
+  started(id: NodeId): void {
+    this.#fresh.add(id)
+    this.order.started(id)
+  }
+
+  /** Runs a check; what it finds is kept, and is a defect of the node that was checked. */
+  guard<A>(check: () => A): A {
+    try {
+      return check()
+    } catch (error) {
+      this.violation ??= error instanceof Violation
+        ? error
+        : error instanceof BrokenPromise
+        ? new Violation(error.property, error.message)
+        : new Violation("no defects", error instanceof Error ? error.stack ?? error.message : String(error))
+      throw error
+    }
+  }
+
+  /** A disk that fails is the test's doing; whatever else stops a node should not have happened. */
+  halted(id: NodeId, cause: Cause.Cause<StorageError>): void {
+    if (Cause.hasDies(cause)) this.violation ??= new Violation("no defects", `${id}: ${Cause.pretty(cause)}`)
+  }
+
+  readonly step: typeof step = (before, event, nowMs) =>
+    this.guard(() => {
+      const { figure3 } = this
+      if (this.#fresh.delete(before.id)) {
+        const { log } = before
+        figure3.sawEntries(before.id, log, Log.slice(log, { from: Log.firstIndex(log), to: log.lastIndex }))
+      }
+      if (event._tag === "Received" && event.from === before.id) {
+        figure3.sawMessage(before.id, before.id, event.message)
+      }
+      const stepped = checkedStep(before, event, nowMs)
+      figure3.sawStep(before, stepped.state, stepped.commands)
+      this.#observe?.({ before, event, after: stepped.state, commands: stepped.commands })
+      return stepped
+    })
+
+  readonly transport = (id: NodeId) => (inner: Transport["Service"]) =>
+    Transport.of({
+      ...inner,
+      send: (to, message) =>
+        Effect.suspend(() => {
+          this.guard(() => this.figure3.sawMessage(id, to, message))
+          return inner.send(to, message)
+        })
+    })
+
+  readonly machine = (id: NodeId) => (inner: StateMachine["Service"]) =>
+    StateMachine.of({
+      ...inner,
+      apply: (commands) =>
+        Effect.suspend(() => {
+          this.guard(() => {
+            for (const applied of commands) {
+              this.order.saw(id, applied.index)
+              this.figure3.sawApply(id, applied, applied.command)
+            }
+          })
+          return inner.apply(commands)
+        })
+    })
+}
+
+const nodeLayer = (options: Options, ids: ReadonlyArray<NodeId>, watch: Watch) => {
+  const { requestTimeoutMs, settings, waitingRequestsMax } = options
+  return RaftNode.layer({
     configuration: Configuration.ofVoters(ids),
-    ...(options.settings === undefined ? {} : { settings: options.settings }),
-    ...(options.requestTimeoutMs === undefined ? {} : { requestTimeoutMs: options.requestTimeoutMs })
-  }).pipe(
-    Layer.provide([storage, transport, Layer.fresh(options.stateMachine), Layer.succeed(RaftNode.Core)(checkedStep)])
-  )
+    ...(settings === undefined ? {} : { settings }),
+    ...(requestTimeoutMs === undefined ? {} : { requestTimeoutMs }),
+    ...(waitingRequestsMax === undefined ? {} : { waitingRequestsMax })
+  }).pipe(Layer.provide(Layer.succeed(RaftNode.Core)(watch.step)))
+}
+
+/** The nodes and how they start; what their scopes do is in `make`. */
+const makeStart = (
+  options: Options,
+  parts: {
+    readonly ids: ReadonlyArray<NodeId>
+    readonly network: TransportMemory.Network
+    readonly watch: Watch
+    readonly diskOf: (id: NodeId) => StorageMemory.Disk
+  }
+) => {
+  const { diskOf, ids, network, watch } = parts
+  const raft = nodeLayer(options, ids, watch)
+  return (id: NodeId, scope: Scope.Scope) => {
+    const memory = StorageMemory.layer({ disk: diskOf(id) })
+    const storage = options.storage === undefined ? memory : options.storage(id, memory)
+    const watched = Layer.mergeAll(
+      Layer.effect(Transport, Effect.map(Transport, watch.transport(id))).pipe(
+        Layer.provide(TransportMemory.layer({ network, id }))
+      ),
+      Layer.effect(StateMachine, Effect.map(StateMachine, watch.machine(id))).pipe(
+        Layer.provide(Layer.fresh(options.stateMachine))
+      )
+    )
+    const layer = raft.pipe(Layer.provideMerge(Layer.merge(storage, watched)))
+    return Layer.buildWithScope(layer, scope).pipe(
+      Effect.map((context) => ({
+        node: Context.get(context, RaftNode.RaftNode),
+        machine: Context.get(context, StateMachine)
+      }))
+    )
+  }
+}
 
 export const make = Effect.fnUntraced(function*(options: Options) {
   const ids = Array.from({ length: options.size }, (_, i) => `n${i + 1}`)
+  const outer = { scheduler: yield* Scheduler.Scheduler, clock: yield* Clock.Clock }
   const network = TransportMemory.makeNetwork({
     seed: options.seed,
     ...options.network,
     ...(options.tap === undefined ? {} : { tap: options.tap })
   })
-  const disks = new Map(
-    ids.map((id) => [id, StorageMemory.makeDisk({ clusterId: "test", nodeId: id })] as const)
-  )
+  const disks = new Map(ids.map((id) => [id, StorageMemory.makeDisk({ clusterId: "test", nodeId: id })] as const))
+  const processes = new Map(ids.map((id) => [id, new Process(outer)] as const))
+  const figure3 = new Figure3((id) => options.storage === undefined ? disks.get(id)?.durable() : undefined)
+  const watch = new Watch(figure3, options.observe)
   const up = new Map<NodeId, Running>()
+  const starting = new Set<NodeId>()
   const parent = yield* Scope.Scope
   let starts = 0
 
-  const diskOf = (id: NodeId): StorageMemory.Disk => {
-    const disk = disks.get(id)
-    if (disk === undefined) throw new Error(`the cluster has no node ${id}`)
-    return disk
+  const of = <A>(map: ReadonlyMap<NodeId, A>, id: NodeId): A => {
+    const found = map.get(id)
+    if (found === undefined) throw new Error(ids.includes(id) ? `${id} is down` : `the cluster has no node ${id}`)
+    return found
   }
 
+  const build = makeStart(options, { ids, network, watch, diskOf: (id) => of(disks, id) })
   const start = Effect.fnUntraced(function*(id: NodeId) {
-    if (up.has(id)) return
+    if (up.has(id) || starting.has(id)) return
+    starting.add(id)
+    const process = of(processes, id)
     const scope = yield* Scope.fork(parent)
-    const memory = StorageMemory.layer({ disk: diskOf(id) })
-    const storage = options.storage === undefined ? memory : options.storage(id, memory)
-    const layer = layerOf(options, ids, storage, TransportMemory.layer({ network, id }))
-    const context = yield* Layer.buildWithScope(layer, scope).pipe(
+    watch.started(id)
+    const built = yield* build(id, scope).pipe(
       Random.withSeed(`${options.seed} ${id} ${++starts}`),
-      Effect.orDie
+      Effect.provideService(Clock.Clock, process.clock),
+      Effect.provideService(Scheduler.Scheduler, process),
+      Effect.onError(() => Scope.close(scope, Exit.void)),
+      Effect.ensuring(Effect.sync(() => starting.delete(id))),
+      Effect.catchTag("SettingsError", (error) => Effect.die(error))
     )
-    up.set(id, { scope, node: Context.get(context, RaftNode.RaftNode) })
+    yield* Effect.forkIn(
+      Effect.catchCause(built.node.halted, (cause) => Effect.sync(() => watch.halted(id, cause))),
+      scope
+    )
+    up.set(id, { scope, ...built })
   })
 
   const crash = Effect.fnUntraced(function*(id: NodeId) {
     const running = up.get(id)
     if (running === undefined) return
     up.delete(id)
-    yield* diskOf(id).crash
+    yield* of(disks, id).crash
+    // What a paused process held meets a disk and a network that are gone.
+    of(processes, id).resume()
     yield* Scope.close(running.scope, Exit.void)
   })
 
-  const node = (id: NodeId) => {
-    const running = up.get(id)
-    if (running === undefined) throw new Error(`${id} is down`)
-    return running.node
-  }
-
-  yield* Effect.forEach(ids, start, { discard: true })
+  yield* Effect.addFinalizer(() => watch.violation === undefined ? Effect.void : Effect.die(watch.violation))
+  yield* Effect.orDie(Effect.forEach(ids, start, { discard: true }))
+  const node = (id: NodeId) => of(up, id).node
+  const running = () => [...up.keys()]
   const cluster: TestCluster = {
     ids,
+    client: RaftClient.make({ endpoints: ids }, connect({ node, running })),
     network,
     disks,
+    processes,
+    figure3,
     node,
-    running: () => [...up.keys()],
+    machine: (id) => of(up, id).machine,
+    running,
+    violation: () => watch.violation,
+    takeViolation: Effect.sync(() => {
+      const { violation } = watch
+      watch.violation = undefined
+      return violation
+    }),
+    partition: (...groups) => Effect.sync(() => network.partition(groups)),
+    isolate: (id) => Effect.sync(() => network.isolate(id)),
+    heal: Effect.sync(() => network.heal()),
+    pause: (id) => Effect.sync(() => of(processes, id).pause()),
+    resume: (id) => Effect.sync(() => of(processes, id).resume()),
     crash,
     restart: start,
+    statuses: Effect.suspend(() => Effect.forEach([...up.values()], ({ node }) => node.status)),
     leader: Effect.map(
-      Effect.suspend(() => Effect.forEach([...up.values()], (running) => running.node.status)),
+      Effect.suspend(() => {
+        const running = [...up].filter(([id]) => !of(processes, id).isPaused)
+        return Effect.forEach(running, ([, { node }]) => node.status)
+      }),
       (all) => all.filter((status) => status.role === "Leader").toSorted((a, b) => b.term - a.term)[0]?.id
     )
   }
   return cluster
 })
+
+/** What `whileTimePasses` waits for at most, in milliseconds of TestClock. */
+const patienceMs = 60_000
+
+/**
+ * Runs `effect` under TestClock while time passes, 10 ms at a time, until it ends; a defect if it does not within a minute. What waits for an
+ * election or for a message needs that.
+ */
+export const whileTimePasses = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.gen(function*() {
+    const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
+    for (let ms = 0; fiber.pollUnsafe() === undefined; ms += 10) {
+      if (ms > patienceMs) return yield* Effect.die(new Error(`nothing came of it in ${patienceMs} ms`))
+      yield* TestClock.adjust(10)
+    }
+    return yield* Fiber.join(fiber)
+  })

@@ -15,7 +15,7 @@ import type { Message } from "../../src/domain/Message.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import type * as NodeState from "../../src/domain/NodeState.ts"
 import { nextDeadlineMs } from "../../src/domain/Step.ts"
-import { Violation } from "./Figure3.ts"
+import { Violation } from "../../src/testing/Figure3.ts"
 import { Servers } from "./Servers.ts"
 
 export type { Observed, Reply } from "./Servers.ts"
@@ -35,7 +35,7 @@ export class PureCluster extends Servers {
   // ---- network
 
   protected override post(from: NodeId, to: NodeId, message: Message): void {
-    this.figure3.sawMessage(from, to, message, this.disk(from))
+    this.figure3.sawMessage(from, to, message)
     if (!this.cuts.has(`${from}>${to}`)) this.packets.push({ from, to, message })
   }
 
@@ -86,7 +86,7 @@ export class PureCluster extends Servers {
   /** Delivers in order of sending until nothing that matches is left. Says how many messages that took. */
   settle(where: Where = () => true): number {
     for (let count = 0; count < 100_000; count++) if (!this.deliverOne(where)) return count
-    throw new Violation("messages never end")
+    throw new Violation("Liveness", "messages never end")
   }
 
   // ---- time
@@ -133,7 +133,7 @@ export class PureCluster extends Servers {
       const leader = this.agreed()
       if (leader !== undefined) return leader
     }
-    throw new Violation(`Liveness: after ${ms} ms without faults the servers do not agree`)
+    throw new Violation("Liveness", `after ${ms} ms without faults the servers do not agree`)
   }
 
   private agreed(): NodeId | undefined {

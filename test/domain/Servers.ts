@@ -13,8 +13,8 @@ import type { NodeId } from "../../src/domain/NodeId.ts"
 import * as NodeState from "../../src/domain/NodeState.ts"
 import type { Settings } from "../../src/domain/Settings.ts"
 import { step } from "../../src/domain/Step.ts"
+import { Figure3, Violation } from "../../src/testing/Figure3.ts"
 import { Disk, type Released } from "./Disk.ts"
-import { Figure3, Violation } from "./Figure3.ts"
 import { bytesOf, settingsWith } from "./Given.ts"
 
 /** What a command meant for the caller of a request. */
@@ -55,7 +55,7 @@ export abstract class Servers {
   nowMs = 1000
   readonly servers = new Map<NodeId, Server>()
   readonly settings: Settings
-  readonly figure3 = new Figure3()
+  readonly figure3 = new Figure3((id) => this.disk(id))
   readonly replies = new Map<RequestId, Reply>()
   readonly records: Array<{ readonly node: NodeId; readonly command: Command }> = []
   observe: (observed: Observed) => void = () => {}
@@ -146,22 +146,21 @@ export abstract class Servers {
     const before = this.state(id)
     const { commands, state } = step(before, event, this.nowMs)
     const found = [...checkState(state), ...checkStep(before, state, commands)]
-    if (found.length > 0) throw new Violation(`${id}, ${event._tag}: ${found.join("; ")}`)
+    if (found.length > 0) throw new Violation(found.join("; "), `${id}, ${event._tag}`)
     server.state = state
     this.observe({ node: id, event, commands })
-    this.figure3.sawStep(before, state, new Map([...this.servers].map(([id, { disk }]) => [id, disk])))
+    this.figure3.sawStep(before, state, commands)
     for (const command of commands) {
       this.boundary()
-      this.interpret(id, state, command)
+      this.interpret(id, command)
     }
     if (!server.disk.held) this.flushWaiting(id)
   }
 
-  private interpret(id: NodeId, state: NodeState.NodeState, command: Command): void {
+  private interpret(id: NodeId, command: Command): void {
     this.records.push({ node: id, command })
     switch (command._tag) {
       case "Persist":
-        this.figure3.sawEntries(id, state.log, command.write.entries)
         return this.disk(id).submit(command.write, command.then)
       case "Send":
         return this.post(id, command.to, command.message)
@@ -191,7 +190,7 @@ export abstract class Servers {
   }
 
   private reply(requestId: RequestId, reply: Reply): void {
-    if (this.replies.has(requestId)) throw new Violation(`request ${requestId} is answered twice`)
+    if (this.replies.has(requestId)) throw new Violation("a request is answered once", `request ${requestId}`)
     this.replies.set(requestId, reply)
   }
 
@@ -199,7 +198,8 @@ export abstract class Servers {
     const floor = this.readFloors.get(requestId) ?? Infinity
     if (index < floor) {
       throw new Violation(
-        `Linearizability: ${id} serves read ${requestId} at ${index}; ${floor} was committed before it`
+        "Linearizability",
+        `${id} serves read ${requestId} at ${index}; ${floor} was committed before it`
       )
     }
     this.reply(requestId, { _tag: "Served", index })
@@ -209,17 +209,15 @@ export abstract class Servers {
     const server = this.server(id)
     if (released._tag === "Send") {
       if (released.to !== id) return this.post(id, released.to, released.message)
-      this.figure3.sawMessage(id, id, released.message, server.disk)
+      this.figure3.sawMessage(id, id, released.message)
       server.inbox.push({ _tag: "Received", from: id, message: released.message })
       return
     }
     for (let index = released.from; index <= released.to; index++) {
       const entry = Log.entryAt(this.state(id).log, index)
-      if (entry === undefined || server.disk.entries[index - 1]?.term !== entry.term) {
-        throw new Violation(`${id} applies ${index}, which is not on its disk`)
-      }
-      if (server.applied.length !== index - 1) throw new Violation(`${id} applies ${index} out of turn`)
-      this.figure3.sawApply(id, entry)
+      if (entry === undefined) throw new Violation("Leader Append-Only", `${id} applies ${index}, which its log lacks`)
+      if (server.applied.length !== index - 1) throw new Violation("entries are applied in order", `${id}: ${index}`)
+      this.figure3.sawApply(id, entry, entry.payload._tag === "Command" ? entry.payload.bytes : undefined)
       server.applied.push(entry)
     }
     server.inbox.push({ _tag: "Applied", index: released.to })
@@ -310,7 +308,7 @@ export abstract class Servers {
       nowMs: this.nowMs
     })
     const found = checkState(server.state)
-    if (found.length > 0) throw new Violation(`${id} starts: ${found.join("; ")}`)
+    if (found.length > 0) throw new Violation(found.join("; "), `${id} starts`)
     return server.state
   }
 }

@@ -34,10 +34,10 @@ const script = (crashAt: number): PureCluster => {
 describe("§5.5: a crash between any two commands", () => {
   const boundaries = script(-1).boundaries
 
-  it("the script passes many boundaries, and applies what it proposed to a majority", () => {
+  it("the script passes many boundaries, and commits what it proposed", () => {
     const cluster = script(-1)
     assert.isAbove(boundaries, 300)
-    assert.isAtLeast(cluster.figure3.applied.length, 7)
+    assert.isAtLeast(cluster.figure3.committed.length, 7)
     assert.isAtLeast(cluster.figure3.leaders.size, 2)
   })
 
@@ -49,10 +49,10 @@ describe("§5.5: a crash between any two commands", () => {
     }
   })
 
-  it("a power cut of the whole cluster at each boundary loses nothing that was applied", () => {
+  it("a power cut of the whole cluster at each boundary loses nothing that was committed", () => {
     for (let crashAt = 0; crashAt < boundaries; crashAt += 3) {
       const cluster = script(crashAt)
-      const { length } = cluster.figure3.applied
+      const { length } = cluster.figure3.committed
       for (const id of cluster.ids) if (cluster.isUp(id)) cluster.crash(id)
       cluster.drop()
       cluster.converge()

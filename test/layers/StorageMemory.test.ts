@@ -83,7 +83,7 @@ describe("StorageMemory", () => {
         yield* session(layer, (storage) =>
           Effect.gen(function*() {
             yield* storage.persist(writeOf(entriesOf(1, 1, 1)))
-            yield* disk.failNextSync(reason)
+            disk.nextFailure = reason
             for (const write of [writeOf(entriesOf(1, 2, 2)), writeOf(entriesOf(1, 2, 2)), writeOf([])]) {
               assert.strictEqual((yield* Effect.flip(storage.persist(write))).reason, reason)
             }

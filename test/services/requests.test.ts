@@ -81,7 +81,7 @@ describe("a node whose disk fails", () => {
       assert.strictEqual(yield* on(cluster, "n1").propose("durable"), 1)
       const disk = cluster.disks.get("n1")
       if (disk === undefined) return assert.fail("no disk")
-      yield* disk.failNextSync("DiskFull")
+      disk.nextFailure = "DiskFull"
       const outcome = yield* Effect.flip(on(cluster, "n1").propose("lost"))
       assert.strictEqual(outcome._tag, "OutcomeUnknown")
       const halted = yield* Effect.flip(cluster.node("n1").halted)
@@ -97,7 +97,7 @@ describe("a node whose disk fails", () => {
       yield* cluster.crash(other)
       const disk = cluster.disks.get(broken)
       if (disk === undefined) return assert.fail("no disk")
-      yield* disk.failNextSync("Failed")
+      disk.nextFailure = "Failed"
       const outcome = yield* during(on(cluster, leader).propose("x"), 6000)
       assert.strictEqual(outcome._tag === "Failure" ? outcome.failure._tag : "acknowledged", "OutcomeUnknown")
     }))

@@ -120,6 +120,7 @@ describe("a state machine", () => {
       const outcome = yield* during(cluster.node("n1").propose(new Uint8Array(1)), 1000)
       assert.strictEqual(outcome._tag === "Failure" ? outcome.failure._tag : "answered", "OutcomeUnknown")
       assert.match(String(yield* Effect.exit(cluster.node("n1").halted)), /0 results for 1 commands/)
+      assert.match(String(yield* cluster.takeViolation), /0 results for 1 commands/)
     }))
 
   it.effect("made once is a new one for every node", () =>
@@ -173,6 +174,7 @@ describe("a node that has stopped", () => {
       }
       const { leaderId, role } = yield* cluster.node("n1").status
       assert.deepStrictEqual([role, leaderId], ["Follower", undefined])
+      assert.match(String(yield* cluster.takeViolation), /a defect in apply/)
     }))
 
   it.effect("takes nothing in any more", () =>
@@ -182,7 +184,7 @@ describe("a node that has stopped", () => {
       const [broken = ""] = others(cluster, leader)
       const disk = cluster.disks.get(broken)
       if (disk === undefined) return assert.fail("no disk")
-      yield* disk.failNextSync("Failed")
+      disk.nextFailure = "Failed"
       yield* during(on(cluster, leader).propose("x"), 1000)
       const before = yield* cluster.node(broken).status
       yield* TestClock.adjust("1 minute")

@@ -1,0 +1,209 @@
+/**
+ * What must hold between servers: the properties of the paper's Figure 3 by name, and that whatever a message promises is on its sender's disk
+ * (rules V1, L6). Each is checked as things happen, so that a finding names the step that broke it. Leader Append-Only is true of
+ * one server's steps and is checked by `checkStep`.
+ */
+import type { Command, HardState } from "../domain/Command.ts"
+import type { Entry, EntryId, LogIndex } from "../domain/Entry.ts"
+import * as Log from "../domain/Log.ts"
+import type { Message } from "../domain/Message.ts"
+import type { NodeId } from "../domain/NodeId.ts"
+import { isLeader, type NodeState } from "../domain/NodeState.ts"
+import { majority } from "../domain/Quorum.ts"
+
+/** A property that does not hold. */
+export class Violation extends Error {
+  override readonly name = "Violation"
+  readonly property: string
+  constructor(property: string, detail: string) {
+    super(`${property}: ${detail}`)
+    this.property = property
+  }
+}
+
+const demand = (holds: boolean, property: string, detail: () => string): void => {
+  if (!holds) throw new Violation(property, detail())
+}
+
+/** What is durable on a server's disk. */
+export interface Durable {
+  readonly hardState: HardState
+  readonly entries: ReadonlyArray<Entry>
+}
+
+/** The disk of a server, where a test can look at it. */
+export type DiskOf = (id: NodeId) => Durable | undefined
+
+interface Committed extends EntryId {
+  /** The term of the server that was first to know it committed. */
+  readonly knownIn: number
+}
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
+  a === b || (a.length === b.length && a.every((byte, i) => byte === b[i]))
+
+const samePayload = (a: Entry, b: Entry): boolean => {
+  if (a.payload === b.payload) return true
+  if (a.payload._tag === "Noop" || b.payload._tag === "Noop") return a.payload._tag === b.payload._tag
+  return sameBytes(a.payload.bytes, b.payload.bytes)
+}
+
+export class Figure3 {
+  readonly leaders = new Map<number, NodeId>()
+  /** By position: what any server ever held committed. */
+  readonly committed: Array<Committed> = []
+  readonly #diskOf: DiskOf
+  /** By voter and term. */
+  readonly votes = new Map<string, NodeId>()
+  readonly #known = new Map<string, { readonly entry: Entry; readonly previousTerm: number }>()
+
+  constructor(diskOf: DiskOf) {
+    this.#diskOf = diskOf
+  }
+
+  /** Log Matching: an (index, term) names one entry with one predecessor, hence one whole prefix. */
+  sawEntries(id: NodeId, log: Log.Log, entries: ReadonlyArray<Entry>): void {
+    for (const entry of entries) {
+      const previousTerm = Log.termAt(log, entry.index - 1) ?? -1
+      const key = `${entry.term}.${entry.index}`
+      const known = this.#known.get(key)
+      if (known === undefined) {
+        this.#known.set(key, { entry, previousTerm })
+        continue
+      }
+      const same = known.previousTerm === previousTerm && samePayload(known.entry, entry)
+      demand(same, "Log Matching", () => `${id} holds another entry, or another log before it, at ${key}`)
+    }
+  }
+
+  /** A server takes one step. */
+  sawStep(before: NodeState, after: NodeState, commands: ReadonlyArray<Command>): void {
+    for (const command of commands) {
+      if (command._tag === "Persist") this.sawEntries(after.id, after.log, command.write.entries)
+    }
+    if (isLeader(after) && !isLeader(before)) this.#sawLeader(after)
+    if (after.commitIndex > before.commitIndex) this.#sawCommit(before, after)
+  }
+
+  #sawLeader(leader: NodeState): void {
+    const other = this.leaders.get(leader.term)
+    demand(
+      other === undefined || other === leader.id,
+      "Election Safety",
+      () => `${other} and ${leader.id} lead term ${leader.term}`
+    )
+    this.leaders.set(leader.term, leader.id)
+    for (const entry of this.committed) {
+      demand(
+        entry.knownIn >= leader.term || Log.matches(leader.log, entry),
+        "Leader Completeness",
+        () => `${leader.id} leads term ${leader.term} without ${entry.term}.${entry.index}`
+      )
+    }
+  }
+
+  #sawCommit(before: NodeState, after: NodeState): void {
+    for (let index = before.commitIndex + 1; index <= after.commitIndex; index++) {
+      const term = Log.termAt(after.log, index) ?? -1
+      const known = this.committed[index - 1]
+      if (known === undefined) this.committed[index - 1] = { term, index, knownIn: after.term }
+      else {
+        demand(
+          known.term === term,
+          "State Machine Safety",
+          () => `${after.id} commits ${term}.${index}, but ${known.term}.${index} was committed`
+        )
+      }
+    }
+    if (isLeader(after)) this.#sawLeaderCommit(after)
+  }
+
+  #sawLeaderCommit(leader: NodeState): void {
+    const { voters } = leader.configuration
+    const term = Log.termAt(leader.log, leader.commitIndex)
+    const disks = voters.map((id) => ({ id, disk: this.#diskOf(id) }))
+    const holds = disks.filter(({ disk }) => disk === undefined || disk.entries[leader.commitIndex - 1]?.term === term)
+    demand(
+      holds.length >= majority(voters.length),
+      "Durability (rule L6)",
+      () =>
+        `${leader.id} commits ${term}.${leader.commitIndex}, which is on the disks of ${
+          holds.map(({ id }) => id).join(", ") || "none"
+        }`
+    )
+  }
+
+  /** State Machine Safety: what a server applies is what was committed there, and is on its disk. */
+  sawApply(id: NodeId, applied: EntryId, bytes: Uint8Array | undefined): void {
+    const name = `${applied.term}.${applied.index}`
+    const committed = this.committed[applied.index - 1]
+    demand(
+      committed?.term === applied.term,
+      "State Machine Safety",
+      () => `${id} applies ${name}; committed was ${committed?.term ?? "nothing"}.${applied.index}`
+    )
+    const payload = this.#known.get(name)?.entry.payload
+    const same = bytes === undefined
+      ? payload?._tag !== "Command"
+      : payload?._tag === "Command" && sameBytes(payload.bytes, bytes)
+    demand(same, "State Machine Safety", () => `${id} applies other bytes than the log's as ${name}`)
+    const disk = this.#diskOf(id)
+    demand(
+      disk === undefined || disk.entries[applied.index - 1]?.term === applied.term,
+      "Durability (rule L6)",
+      () => `${id} applies ${name}, which is not on its disk`
+    )
+  }
+
+  /** A message leaves a server: what it promises must be on that server's disk. */
+  sawMessage(from: NodeId, to: NodeId, message: Message): void {
+    const disk = this.#diskOf(from)
+    if (disk === undefined) return
+    const { entries, hardState } = disk
+    const detail = () => `${from} sends ${message._tag} of term ${message.term} to ${to}`
+    switch (message._tag) {
+      case "RequestVote":
+      case "AppendEntries":
+        return demand(hardState.term >= message.term, "a term is durable before it is spoken of (rule V1)", detail)
+      case "RequestVoteResponse":
+        return message.voteGranted ? this.#sawVote(from, to, message.term, disk) : undefined
+      case "AppendEntriesResponse": {
+        if (message.result._tag !== "Matched" || hardState.term > message.term) return
+        return demand(entries.length >= message.result.matchIndex, "a match is durable first (rule L6)", detail)
+      }
+      case "RequestPreVote":
+      case "RequestPreVoteResponse":
+        return
+      default:
+        return message satisfies never
+    }
+  }
+
+  #sawVote(from: NodeId, to: NodeId, term: number, { hardState }: Durable): void {
+    const durable = hardState.term > term || (hardState.term === term && hardState.votedFor === to)
+    demand(durable, "a vote is durable first (rule V1)", () => `${from} votes for ${to} in term ${term}`)
+    const key = `${from}.${term}`
+    const earlier = this.votes.get(key)
+    demand(
+      earlier === undefined || earlier === to,
+      "one vote a term (rules V1, V2)",
+      () => `${from} votes for ${earlier} and ${to} in term ${term}`
+    )
+    this.votes.set(key, to)
+  }
+}
+
+/** How many entries a server applied in a row, and which: in order, each once. */
+export class AppliedInOrder {
+  readonly #last = new Map<NodeId, LogIndex>()
+
+  started(id: NodeId): void {
+    this.#last.set(id, 0)
+  }
+
+  saw(id: NodeId, index: LogIndex): void {
+    const last = this.#last.get(id) ?? 0
+    demand(index > last, "entries are applied in order, each once", () => `${id} applies ${index} after ${last}`)
+    this.#last.set(id, index)
+  }
+}
