@@ -1,7 +1,7 @@
 import { Console, Context, Effect, Layer, Schedule, Schema } from "effect"
 import { Configuration, RaftNode, StateMachine, StorageMemory, TransportMemory } from "titan-raft"
 
-const Counter = StateMachine.make({
+export const Counter = StateMachine.make({
   command: Schema.Struct({ add: Schema.Int }),
   result: Schema.Int,
   query: Schema.Void,

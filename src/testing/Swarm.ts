@@ -1,0 +1,237 @@
+/**
+ * Everything about one run that its seed decides: how large the cluster is, its settings, how busy its clients are, and which faults happen
+ * when. Most kinds of fault are absent from most runs, so that rare mixes of few of them happen too (swarm testing; Groce et al.,
+ * ISSTA 2012).
+ */
+import type { NodeId } from "../domain/NodeId.ts"
+import * as Settings from "../domain/Settings.ts"
+import * as TransportMemory from "../layers/TransportMemory.ts"
+import { Draws } from "./Draws.ts"
+import type { Calm, Fault, Kind, Planned, Target } from "./Faults.ts"
+
+/** What the clients of a run do; what they ask is the workload's. */
+export interface Clients {
+  readonly count: number
+  /** The longest pause between two requests of one client, in milliseconds. */
+  readonly pauseMsMax: number
+  /** How many of the requests are reads, from 0 to 1. */
+  readonly readRatio: number
+  /** How many of the clients use `RaftClient`; the others ask any node directly, deposed leaders among them. */
+  readonly followingRatio: number
+  /** How many of the requests are a burst of `burst` writes to one node, which nobody waits for. */
+  readonly burstRatio: number
+  readonly burst: number
+  /** A client waits no longer than this for an answer, in milliseconds. */
+  readonly patienceMs: number
+}
+
+export interface Plan {
+  readonly seed: number
+  readonly size: number
+  readonly settings: Partial<Settings.Settings>
+  readonly requestTimeoutMs: number
+  readonly waitingRequestsMax: number
+  /** See `Simulator`. */
+  readonly yieldEveryOps: number
+  readonly calm: Calm
+  readonly clients: Clients
+  /** How long faults last, in milliseconds; afterwards the cluster has to recover. */
+  readonly faultyMs: number
+  /** In the order of their beginning. */
+  readonly faults: ReadonlyArray<Planned>
+}
+
+/** What a run can be told instead of drawing it. */
+export interface Overrides {
+  readonly size?: number
+  readonly settings?: Partial<Settings.Settings>
+  readonly faultyMs?: number
+  /** Which kinds of fault may happen. */
+  readonly kinds?: ReadonlyArray<Kind>
+  /** Of the faults drawn, only those with these numbers. */
+  readonly keep?: ReadonlyArray<number>
+}
+
+export const kinds: ReadonlyArray<Kind> = [
+  "Loss",
+  "Duplication",
+  "Delay",
+  "Stragglers",
+  "CutOneWay",
+  "Cut",
+  "Isolate",
+  "Deaf",
+  "Mute",
+  "Partition",
+  "Chain",
+  "SlowLink",
+  "Reconnect",
+  "Crash",
+  "Pause",
+  "ClockRate",
+  "ClockJump",
+  "WallClock",
+  "SlowDisk",
+  "FailedSync",
+  "FullDisk",
+  "UnreadableSector"
+]
+
+/** What makes a leader lose its followers. */
+const deposers: ReadonlyArray<Kind> = ["Isolate", "Isolate", "Deaf", "Mute", "Partition", "Chain", "Crash", "Pause"]
+
+const idsOf = (size: number): ReadonlyArray<NodeId> => Array.from({ length: size }, (_, i) => `n${i + 1}`)
+
+/** Odd sizes are the usual ones; one and even ones happen. */
+const drawSize = (draws: Draws): number => draws.pick([3, 3, 3, 3, 5, 5, 5, 1, 2, 4, 6, 7])
+
+const drawSettings = (draws: Draws): Partial<Settings.Settings> => {
+  const electionTimeoutMsMin = draws.pick([50, 100, 150, 150, 300])
+  const isSmall = draws.happens(0.5)
+  // Safety needs neither pre-vote nor check-quorum nor stickiness.
+  const isBare = draws.happens(0.2)
+  return {
+    electionTimeoutMsMin,
+    electionTimeoutMsMax: electionTimeoutMsMin * draws.between(2, 3),
+    heartbeatIntervalMs: Math.floor(electionTimeoutMsMin / draws.between(2, 4)),
+    ...(isSmall
+      ? {
+        appendEntriesMax: draws.pick([1, 2, 8]),
+        appendBytesMax: draws.pick([64, 256, 4096]),
+        inflightMessagesMax: draws.pick([1, 2, 8]),
+        inflightBytesMax: 4096,
+        uncommittedBytesMax: draws.pick([4096, 8192, 1 << 20])
+      }
+      : {}),
+    ...(isBare ? { preVote: false, checkQuorum: false, leaderStickiness: false } : {})
+  }
+}
+
+/** Slow enough to matter, and well below the election timeout: otherwise there need not be progress (paper §5.6). */
+const drawCalm = (draws: Draws, size: number, electionTimeoutMsMin: number): Calm => {
+  const delayMsMax = draws.below(Math.max(1, Math.floor(electionTimeoutMsMin / 12)) + 1)
+  const drifts = draws.happens(0.3)
+  return {
+    network: { ...TransportMemory.healthy, delayMsMin: draws.below(delayMsMax + 1), delayMsMax },
+    syncDelayMs: draws.happens(0.5) ? 0 : draws.below(Math.max(1, Math.floor(electionTimeoutMsMin / 12)) + 1),
+    clockRates: new Map(idsOf(size).map((id) => [id, drifts ? 0.95 + draws.unit() / 10 : 1]))
+  }
+}
+
+const drawTarget = (draws: Draws, ids: ReadonlyArray<NodeId>): Target => draws.happens(0.5) ? "leader" : draws.pick(ids)
+
+/** Two different nodes; the same one twice where there is only one. */
+const drawPair = (draws: Draws, ids: ReadonlyArray<NodeId>): readonly [NodeId, NodeId] => {
+  const [a = "n1", b = a] = draws.shuffled(ids)
+  return [a, b]
+}
+
+const drawGroups = (draws: Draws, ids: ReadonlyArray<NodeId>): ReadonlyArray<ReadonlyArray<NodeId>> => {
+  const order = draws.shuffled(ids)
+  const at = draws.between(1, Math.max(1, ids.length - 1))
+  return [order.slice(0, at), order.slice(at)]
+}
+
+const drawFault = (kind: Kind, draws: Draws, ids: ReadonlyArray<NodeId>, electionMs: number): Fault => {
+  const node = drawTarget(draws, ids)
+  const [a, b] = drawPair(draws, ids)
+  switch (kind) {
+    case "Loss":
+    case "Duplication":
+      return { _tag: kind, probability: draws.pick([0.02, 0.1, 0.3, 0.6]) }
+    case "Delay":
+      return { _tag: kind, delayMsMin: 0, delayMsMax: draws.between(1, electionMs) }
+    case "Stragglers":
+      return { _tag: kind, probability: draws.pick([0.02, 0.1, 0.3]), delayMsMax: draws.between(1, 20 * electionMs) }
+    case "CutOneWay":
+      return { _tag: kind, from: a, to: b }
+    case "Cut":
+    case "Reconnect":
+      return { _tag: kind, a, b }
+    case "Isolate":
+    case "Deaf":
+    case "Mute":
+    case "Pause":
+    case "FailedSync":
+    case "FullDisk":
+      return { _tag: kind, node }
+    case "Partition":
+      return { _tag: kind, groups: drawGroups(draws, ids) }
+    case "Chain":
+      return { _tag: kind, order: draws.shuffled(ids) }
+    case "SlowLink":
+      return { _tag: kind, from: a, to: b, byMs: draws.between(1, 2 * electionMs) }
+    case "Crash":
+    case "UnreadableSector":
+      return { _tag: kind, node, keepUnits: draws.pick([0, 0, 1, 2, 3, 1000]) }
+    case "ClockRate":
+      return { _tag: kind, node: draws.pick(ids), rate: draws.pick([0.25, 0.5, 0.9, 1.1, 2, 4]) }
+    case "ClockJump":
+      return { _tag: kind, node, byMs: draws.between(1, 4 * electionMs) }
+    case "WallClock":
+      return { _tag: kind, node, byMs: draws.between(-100_000, 100_000) }
+    case "SlowDisk":
+      return { _tag: kind, node, syncMs: draws.between(1, 4 * electionMs) }
+    default:
+      return kind satisfies never
+  }
+}
+
+/** Faults of the kinds that this run has, some often and some rarely. */
+const drawFaults = (
+  draws: Draws,
+  ids: ReadonlyArray<NodeId>,
+  options: { readonly faultyMs: number; readonly electionMs: number; readonly kinds: ReadonlyArray<Kind> }
+): ReadonlyArray<Planned> => {
+  const { electionMs, faultyMs } = options
+  const share = draws.pick([0.1, 0.2, 0.4])
+  // Most of what can go wrong goes wrong around a change of leaders.
+  const deposing = draws.happens(0.85) ? draws.pick(deposers) : undefined
+  const present = options.kinds.filter((kind) => draws.happens(share) || kind === deposing)
+  const faults: Array<Omit<Planned, "number">> = []
+  for (const kind of present) {
+    const everyMs = electionMs * draws.pick([2, 4, 10, 25])
+    // One begins in the instant in which the one before it ends: who comes back meets a cluster without whoever has just gone.
+    const isRelay = draws.happens(0.4)
+    const longestMs = electionMs * draws.pick([1, 2, 4, 8])
+    for (let fromMs = draws.below(everyMs); fromMs < faultyMs;) {
+      const toMs = Math.min(fromMs + draws.between(1, longestMs), faultyMs)
+      faults.push({ fromMs, toMs, fault: drawFault(kind, draws, ids, electionMs) })
+      fromMs = isRelay ? toMs : fromMs + draws.between(1, 2 * everyMs)
+    }
+  }
+  return faults.toSorted((x, y) => x.fromMs - y.fromMs).map((fault, i) => ({ number: i + 1, ...fault }))
+}
+
+/** The run of `seed`. */
+export const plan = (seed: number, overrides: Overrides = {}): Plan => {
+  const draws = new Draws(Math.imul(seed, 0x9e3779b1))
+  const size = overrides.size ?? drawSize(draws)
+  const settings = { ...drawSettings(draws), ...overrides.settings }
+  const { electionTimeoutMsMax, electionTimeoutMsMin } = { ...Settings.defaults, ...settings }
+  const faultyMs = overrides.faultyMs ?? electionTimeoutMsMax * draws.pick([10, 20, 40])
+  return {
+    seed,
+    size,
+    settings,
+    requestTimeoutMs: draws.pick([200, 1000, 5000]),
+    waitingRequestsMax: draws.pick([2, 1000, 1000]),
+    yieldEveryOps: draws.pick([0, 20, 100, 500]),
+    calm: drawCalm(draws, size, electionTimeoutMsMin),
+    clients: {
+      count: draws.pick([1, 2, 3, 6]),
+      pauseMsMax: draws.pick([20, 60, 200]),
+      readRatio: draws.pick([0.2, 0.5, 0.8]),
+      followingRatio: draws.pick([0, 0.3, 1]),
+      burstRatio: draws.pick([0, 0.05, 0.2]),
+      burst: draws.pick([3, 10]),
+      patienceMs: draws.pick([300, 2000])
+    },
+    faultyMs,
+    faults: drawFaults(draws, idsOf(size), {
+      faultyMs,
+      electionMs: electionTimeoutMsMax,
+      kinds: overrides.kinds ?? kinds
+    }).filter(({ number }) => overrides.keep === undefined || overrides.keep.includes(number))
+  }
+}
