@@ -1,0 +1,199 @@
+/**
+ * What is true between servers: the properties of the paper's Figure 3. They speak of the past, of which a state keeps only what they can
+ * still ask: what was committed, in which term each entry first was, and who led which term.
+ *
+ * Each is one integer of four bits per entry or term, so that states stay flat.
+ */
+import { majority } from "../../src/domain/Quorum.ts"
+import { bitOf, demand, type Tally } from "./Properties.ts"
+import { leading, type LogCode, type ServerFacts, type Tables } from "./Tables.ts"
+
+/** Where a state keeps its history: after its servers. */
+export const committedAt = 0
+export const knownInAt = 1
+export const leadersAt = 2
+export const budgetsAt = 3
+export const historyLength = 4
+
+const nibble = (code: number, i: number): number => (code >>> (4 * i)) & 15
+
+export const lengthOf = (code: LogCode): number => code === 0 ? 0 : ((31 - Math.clz32(code)) >> 2) + 1
+
+/** Whether `log` starts with everything in `beginning`. */
+const startsWith = (log: LogCode, beginning: LogCode): boolean => {
+  const mask = beginning === 0 ? 0 : (2 ** (4 * lengthOf(beginning))) - 1
+  return (log & mask) === beginning
+}
+
+/** Log Matching: past the first entry in which two logs differ, they have none in common. */
+const areMatching = (a: LogCode, b: LogCode): boolean => {
+  const difference = a ^ b
+  if (difference === 0) return true
+  const first = (31 - Math.clz32(difference & -difference)) >> 2
+  for (let i = first + 1; i < 7; i++) {
+    const term = nibble(a, i)
+    if (term !== 0 && term === nibble(b, i)) return false
+  }
+  return true
+}
+
+const shown = (code: number): string =>
+  Array.from({ length: lengthOf(code) }, (_, i) => nibble(code, i)).join(" ") || "nothing"
+
+export class History {
+  private readonly tables: Tables
+  private readonly nodes: number
+  private readonly tally: Tally
+
+  constructor(tables: Tables, nodes: number, tally: Tally) {
+    this.tables = tables
+    this.nodes = nodes
+    this.tally = tally
+  }
+
+  /** Server `node` of `state` is `after` now. Brings the history up to date, and says which of `sometimes` show. */
+  saw(state: Int32Array, node: number, before: ServerFacts, after: ServerFacts): number {
+    let seen = 0
+    const diskChanged = before.disk !== after.disk
+    if (diskChanged || before.log !== after.log) this.sawLog(state, node, after)
+    const startsToLead = after.role === leading && (before.role !== leading || before.term !== after.term)
+    if (startsToLead) seen |= this.sawLeader(state, node, after)
+    if (after.commitIndex > before.commitIndex) this.sawCommit(state, node, before, after)
+    if (diskChanged || after.commitIndex > before.commitIndex) this.sawDisks(state)
+    if (before.diskVote !== after.diskVote || before.diskTerm !== after.diskTerm) seen |= this.splitVote(state)
+    if (before.lowestTerm !== after.lowestTerm || after.commitIndex > before.commitIndex) this.forget(state)
+    return seen
+  }
+
+  private facts(state: Int32Array, node: number): ServerFacts {
+    return this.tables.factsOf(state[node] ?? 0)
+  }
+
+  private sawLog(state: Int32Array, node: number, after: ServerFacts): void {
+    for (let other = 0; other < this.nodes; other++) {
+      if (other === node) continue
+      const { disk, log } = this.facts(state, other)
+      const matching = areMatching(after.log, log) && areMatching(after.log, disk) && areMatching(after.disk, log)
+        && areMatching(after.disk, disk)
+      demand(this.tally, "Log Matching", matching, () => `terms ${shown(after.log)} and ${shown(log)}`)
+    }
+  }
+
+  private sawLeader(state: Int32Array, node: number, leader: ServerFacts): number {
+    const at = this.nodes + leadersAt
+    const leaders = state[at] ?? 0
+    const earlier = nibble(leaders, leader.term - 1)
+    const isOnly = earlier === 0 || earlier === node + 1
+    demand(this.tally, "Election Safety", isOnly, () => `two servers lead term ${leader.term}`)
+    state[at] = leaders | ((node + 1) << (4 * (leader.term - 1)))
+    const committed = state[this.nodes + committedAt] ?? 0
+    const knownIn = state[this.nodes + knownInAt] ?? 0
+    let survived = false
+    for (let i = 0; i < lengthOf(committed); i++) {
+      if (nibble(knownIn, i) >= leader.term) continue
+      const holds = nibble(leader.log, i) === nibble(committed, i)
+      demand(
+        this.tally,
+        "Leader Completeness",
+        holds,
+        () => `term ${leader.term} is led with a log of terms ${shown(leader.log)}; ${shown(committed)} was committed`
+      )
+      const wasLeader = nibble(leaders, nibble(knownIn, i) - 1) - 1
+      survived ||= wasLeader >= 0 && this.facts(state, wasLeader).role === 0
+    }
+    let seen = survived ? bitOf("a commit survives the crash of its leader") : 0
+    for (let other = 0; other < this.nodes; other++) {
+      if (other === node || this.facts(state, other).role !== leading) continue
+      seen |= bitOf("two leaders of different terms at once")
+    }
+    return seen
+  }
+
+  private sawCommit(state: Int32Array, node: number, before: ServerFacts, after: ServerFacts): void {
+    const committed = state[this.nodes + committedAt] ?? 0
+    const known = lengthOf(committed)
+    const both = Math.min(known, after.commitIndex)
+    const mask = both === 0 ? 0 : (2 ** (4 * both)) - 1
+    const isSame = (committed & mask) === (after.log & mask) && (after.commitIndex <= known || after.role === leading)
+    demand(
+      this.tally,
+      "State Machine Safety",
+      isSame,
+      () =>
+        `a server commits up to ${after.commitIndex} of a log of terms ${shown(after.log)}; ${
+          shown(committed)
+        } was committed`
+    )
+    if (after.role !== leading) return
+    this.sawLeaderCommit(state, before.commitIndex, after)
+    let longer = committed
+    let knownIn = state[this.nodes + knownInAt] ?? 0
+    for (let i = known; i < after.commitIndex; i++) {
+      longer |= nibble(after.log, i) << (4 * i)
+      knownIn |= after.term << (4 * i)
+    }
+    state[this.nodes + committedAt] = longer
+    state[this.nodes + knownInAt] = knownIn
+    for (let other = 0; other < this.nodes; other++) {
+      const later = this.facts(state, other)
+      if (other === node || later.role !== leading || later.term <= after.term) continue
+      const holds = startsWith(later.log, longer)
+      demand(this.tally, "Leader Completeness", holds, () => `term ${later.term} is led without ${shown(longer)}`)
+    }
+  }
+
+  private sawLeaderCommit(state: Int32Array, from: number, { commitIndex, log }: ServerFacts): void {
+    let durable = 0
+    for (let node = 0; node < this.nodes; node++) {
+      if (nibble(this.facts(state, node).disk, commitIndex - 1) === nibble(log, commitIndex - 1)) durable++
+    }
+    demand(
+      this.tally,
+      "a commit is on the disks of a majority (rule L6)",
+      durable >= majority(this.nodes),
+      () => `entries ${from + 1} to ${commitIndex} are on ${durable} of ${this.nodes} disks`
+    )
+  }
+
+  private sawDisks(state: Int32Array): void {
+    const committed = state[this.nodes + committedAt] ?? 0
+    if (committed === 0) return
+    let durable = 0
+    for (let node = 0; node < this.nodes; node++) if (startsWith(this.facts(state, node).disk, committed)) durable++
+    demand(
+      this.tally,
+      "what is committed stays on the disks of a majority",
+      durable >= majority(this.nodes),
+      () => `terms ${shown(committed)} were committed and are on ${durable} of ${this.nodes} disks`
+    )
+  }
+
+  /** Everybody has voted, and nobody can win. */
+  private splitVote(state: Int32Array): number {
+    const { diskTerm } = this.facts(state, 0)
+    const votes = [0, 0, 0, 0]
+    for (let node = 0; node < this.nodes; node++) {
+      const facts = this.facts(state, node)
+      if (facts.diskTerm !== diskTerm || facts.diskVote === 0) return 0
+      votes[facts.diskVote] = (votes[facts.diskVote] ?? 0) + 1
+    }
+    return Math.max(...votes) < majority(this.nodes) ? bitOf("a term's votes are split") : 0
+  }
+
+  /**
+   * In a term below that of every server, on disk too, nobody will lead again: who led it is no longer asked, and "committed in an earlier
+   * term than the next leader's" holds of whatever was committed in it.
+   */
+  private forget(state: Int32Array): void {
+    let lowest = 15
+    for (let node = 0; node < this.nodes; node++) lowest = Math.min(lowest, this.facts(state, node).lowestTerm)
+    if (lowest < 2) return
+    const at = this.nodes + knownInAt
+    const knownIn = state[at] ?? 0
+    let raised = 0
+    for (let i = 0; i < lengthOf(knownIn); i++) raised |= Math.max(nibble(knownIn, i), lowest - 1) << (4 * i)
+    state[at] = raised
+    const leaders = state[this.nodes + leadersAt] ?? 0
+    state[this.nodes + leadersAt] = leaders & ~((2 ** (4 * (lowest - 1))) - 1)
+  }
+}

@@ -1,0 +1,234 @@
+/**
+ * Every action that can follow a state, and the state it leads to. A state is flat: the number of each server, the history, what is left of
+ * each budget, then the messages in flight, sorted.
+ *
+ * A message that never arrives may as well be lost; `drops` only make room for others.
+ */
+import { type Bounds, type Budget, budgets } from "./bounds.ts"
+import { Canonical } from "./Canonical.ts"
+import { budgetsAt, committedAt, History, historyLength, lengthOf } from "./History.ts"
+import { bitOf, type Finding, type Tally, Violation } from "./Properties.ts"
+import { noDisk } from "./Server.ts"
+import { idOf } from "./Symmetry.ts"
+import * as Tables from "./Tables.ts"
+
+export const strideOf = (bounds: Bounds): number => bounds.nodes + historyLength + bounds.messages
+
+/** What happened, for whoever writes it down. */
+export interface Taken {
+  readonly node: number
+  readonly event: number | "crash" | "drop"
+  readonly packet: number
+  /** How many messages left before power was lost in the middle; -1 where it was not. */
+  readonly left: number
+  readonly isCopy: boolean
+}
+
+const none: ReadonlyArray<number> = []
+const bitsPerBudget = 3
+
+export type Cut = Budget | "terms" | "log" | "messages"
+
+const budgetShift = (budget: Budget): number => budgets.indexOf(budget) * bitsPerBudget
+
+export class Successors {
+  /** The state that an action leads to, where there is one, while `visit` runs. */
+  readonly next: Int32Array
+  readonly cut: Record<Cut, number>
+  /** The position of the action among all that follow the state. */
+  ordinal = 0
+  seen = 0
+  taken: Taken = { node: 0, event: 0, packet: -1, left: -1, isCopy: false }
+  readonly tables: Tables.Tables
+  readonly canonical: Canonical
+  private readonly bounds: Bounds
+  private readonly history: History
+  private readonly state: Int32Array
+  private readonly work: Int32Array
+  private readonly packets = new Int32Array(64)
+  private visit: (finding: Finding | undefined) => void = () => {}
+
+  constructor(bounds: Bounds, tables: Tables.Tables, tally: Tally) {
+    const stride = strideOf(bounds)
+    this.bounds = bounds
+    this.tables = tables
+    this.history = new History(tables, bounds.nodes, tally)
+    this.canonical = new Canonical(tables, bounds.nodes, stride)
+    this.next = new Int32Array(stride)
+    this.state = new Int32Array(stride)
+    this.work = new Int32Array(bounds.nodes + historyLength)
+    const cut: Partial<Record<Cut, number>> = { terms: 0, log: 0, messages: 0 }
+    for (const budget of budgets) cut[budget] = 0
+    this.cut = cut as Record<Cut, number>
+  }
+
+  /** Puts the state in which every server is new into `next`. */
+  initial(): void {
+    const { bounds, tables, work } = this
+    for (let node = 0; node < bounds.nodes; node++) {
+      const off = tables.server({ id: idOf(node), state: undefined, disk: noDisk, jobs: [] })
+      work[node] = tables.transition(off, Tables.start).to
+    }
+    work.fill(0, bounds.nodes)
+    work[bounds.nodes + budgetsAt] = budgets.reduce((all, budget) => all | (bounds[budget] << budgetShift(budget)), 0)
+    this.canonical.write(work, this.packets, 0, this.next)
+  }
+
+  /** Calls `visit` after every action that can follow the state at `offset` of `states`. */
+  each(states: Int32Array, offset: number, visit: (finding: Finding | undefined) => void): void {
+    const { bounds, state } = this
+    for (let i = 0; i < state.length; i++) state[i] = states[offset + i] ?? 0
+    this.visit = visit
+    this.ordinal = 0
+    for (let node = 0; node < bounds.nodes; node++) this.eachOf(node)
+    const first = bounds.nodes + historyLength
+    for (let i = first; i < state.length; i++) {
+      const packet = state[i] ?? -1
+      if (packet < 0) break
+      if (i === first || packet !== state[i - 1]) this.eachOfPacket(packet, i)
+    }
+  }
+
+  private left(budget: Budget): boolean {
+    const left = ((this.state[this.bounds.nodes + budgetsAt] ?? 0) >>> budgetShift(budget)) & 7
+    if (left === 0 && this.bounds[budget] > 0) this.cut[budget]++
+    return left > 0
+  }
+
+  private eachOf(node: number): void {
+    const { bounds, tables } = this
+    const number = this.state[node] ?? 0
+    const facts = tables.factsOf(number)
+    if (facts.role === Tables.down) return this.step(node, Tables.start, -1, undefined)
+    const isLeading = facts.role === Tables.leading
+    if (this.left(isLeading ? "heartbeats" : "timeouts")) {
+      this.step(node, Tables.tick, -1, isLeading ? "heartbeats" : bounds.timeouts === 7 ? undefined : "timeouts")
+    }
+    for (let count = 1; count <= facts.jobs; count++) this.step(node, Tables.flushFirst + count, -1, undefined)
+    if (isLeading) this.eachOfLeader(node)
+    if (!this.left("crashes")) return
+    tables.crashesOf(number).forEach((to, i) => {
+      this.note(node, "crash", -1, i)
+      this.emit(node, to, none, "crashes", i > 0 ? bitOf("a write is torn and what is left of it survives") : 0)
+    })
+  }
+
+  private eachOfLeader(node: number): void {
+    const { bounds } = this
+    if (bounds.elections === "pre-vote" && bounds.nodes > 1) this.step(node, Tables.quorumLost, -1, undefined)
+    if (this.left("proposals")) this.step(node, Tables.propose, -1, "proposals")
+    if (this.left("reads")) {
+      const floor = lengthOf(this.state[bounds.nodes + committedAt] ?? 0)
+      this.step(node, Tables.readFirst + floor, -1, "reads")
+    }
+    if (!this.left("losses")) return
+    for (let peer = 0; peer < bounds.nodes; peer++) {
+      if (peer !== node) this.step(node, Tables.loseFirst + peer, -1, "losses")
+    }
+  }
+
+  private eachOfPacket(packet: number, at: number): void {
+    const { asksForVote, to } = this.tables.packetOf(packet)
+    const receiver = this.tables.factsOf(this.state[to] ?? 0)
+    if (receiver.role !== Tables.down) {
+      this.step(to, Tables.deliver(packet, false), at, undefined)
+      if (asksForVote && receiver.hasLease) this.step(to, Tables.deliver(packet, true), at, undefined)
+      // What arrives twice arrives once and stays in flight.
+      if (this.left("duplicates")) this.step(to, Tables.deliver(packet, false), -1, "duplicates")
+    }
+    if (!this.left("drops")) return
+    this.note(to, "drop", packet, -1)
+    this.emit(to, this.state[to] ?? 0, none, "drops", 0, at)
+  }
+
+  private note(node: number, event: Taken["event"], packet: number, left: number, isCopy = false): void {
+    this.taken = { node, event, packet, left, isCopy }
+  }
+
+  /** `event` at `node`, which consumes the message at position `at`, whole or with a loss of power in the middle. */
+  private step(node: number, event: number, at: number, budget: Budget | undefined): void {
+    const { bounds, tables } = this
+    const server = this.state[node] ?? 0
+    const { finding, seen, sent, to } = tables.transition(server, event)
+    const packet = event >= Tables.deliverFirst ? (event - Tables.deliverFirst) >> 1 : -1
+    const isCopy = budget === "duplicates"
+    this.note(node, event, packet, -1, isCopy)
+    if (finding !== undefined) return this.found(finding)
+    const facts = tables.factsOf(to)
+    if (facts.term > bounds.terms) this.cut.terms++
+    else if (facts.logLength > bounds.log) this.cut.log++
+    else {
+      this.emit(node, to, sent, budget, seen, at)
+      // A crash in the middle costs one of the crashes; a budget of its own action is spared, which only allows more.
+      if (sent.length === 0 || event === Tables.start || !this.left("crashes")) return
+      try {
+        for (const cut of tables.interruptionsOf(server, event)) {
+          this.note(node, event, packet, cut.sent.length, isCopy)
+          this.emit(node, cut.to, cut.sent, "crashes", cut.seen, at)
+        }
+      } catch (error) {
+        if (!(error instanceof Violation)) throw error
+        this.found(error.finding)
+      }
+    }
+  }
+
+  private found(finding: Finding): void {
+    this.visit(finding)
+    this.ordinal++
+  }
+
+  private emit(
+    node: number,
+    to: number,
+    sent: ReadonlyArray<number>,
+    budget: Budget | undefined,
+    seen: number,
+    consumed = -1
+  ): void {
+    const { bounds, state, tables, work } = this
+    const first = bounds.nodes + historyLength
+    const before = state[node] ?? 0
+    for (let i = 0; i < first; i++) work[i] = state[i] ?? 0
+    work[node] = to
+    if (budget !== undefined) {
+      work[bounds.nodes + budgetsAt] = (work[bounds.nodes + budgetsAt] ?? 0) - (1 << budgetShift(budget))
+    }
+    const count = this.gather(node, to, sent, consumed)
+    if (count > bounds.messages) {
+      this.cut.messages++
+      return
+    }
+    this.seen = seen
+    if (before !== to) {
+      try {
+        this.seen |= this.history.saw(work, node, tables.factsOf(before), tables.factsOf(to))
+      } catch (error) {
+        if (!(error instanceof Violation)) throw error
+        return this.found(error.finding)
+      }
+    }
+    this.canonical.write(work, this.packets, count, this.next)
+    this.visit(undefined)
+    this.ordinal++
+  }
+
+  /** What is in flight after `node` became `to`: without what was consumed, with what was sent, without what is spent. */
+  private gather(node: number, to: number, sent: ReadonlyArray<number>, consumed: number): number {
+    const { bounds, packets, state, tables } = this
+    let count = 0
+    for (let i = bounds.nodes + historyLength; i < state.length; i++) {
+      const packet = state[i] ?? -1
+      if (packet < 0) break
+      if (i === consumed) continue
+      if (state[node] !== to && tables.packetOf(packet).to === node && tables.isSpent(packet, to)) continue
+      packets[count++] = packet
+    }
+    for (const packet of sent) {
+      const receiver = tables.packetOf(packet).to
+      if (tables.isSpent(packet, receiver === node ? to : state[receiver] ?? 0)) continue
+      packets[count++] = packet
+    }
+    return count
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * Every state within small bounds, explored on the core that ships; and that the search finds what it should in cores that are broken on
+ * purpose. Larger bounds: `npm run model -- --bound NAME`.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { type Bounds, byName, custom, named, problems } from "./bounds.ts"
+import { type PlantedBug, plantedBugs } from "./plantedBugs.ts"
+import { type Sometimes, sometimes } from "./Properties.ts"
+import { explore, isPassed, type Options, type Result } from "./Search.ts"
+
+const bound = (name: string): Bounds => {
+  const bounds = byName(name)
+  if (bounds === undefined) throw new Error(`no bound ${name}`)
+  return bounds
+}
+
+const reached = (result: Result): ReadonlyArray<string> => sometimes.filter((name) => result.sometimes[name] > 0)
+
+describe("every state within the bound", () => {
+  for (const bounds of named.filter((bounds) => bounds.inTests)) {
+    it(`${bounds.name}: ${bounds.about}`, { timeout: 120_000 }, () => {
+      const result = explore(bounds)
+      assert.strictEqual(result.violation, undefined, result.violation?.trace.join("\n"))
+      assert.deepStrictEqual(result.missing, [])
+      assert.isTrue(result.exhausted)
+      assert.strictEqual(result.cut.depth, 0)
+      assert.isTrue(isPassed(result))
+    })
+  }
+
+  it("every named bound can be searched, and every sometimes-property belongs to one", () => {
+    assert.deepStrictEqual(named.flatMap(problems), [])
+    const asked = new Set(named.flatMap((bounds) => bounds.sometimes))
+    assert.deepStrictEqual(sometimes.filter((name) => !asked.has(name)), [])
+    assert.strictEqual(new Set(named.map((bounds) => bounds.name)).size, named.length)
+  })
+})
+
+const seesEverything = "a read sees everything committed before it (rules R1, R2)"
+
+/** What is found, where, and at most how many states it takes; `false` as invariants leaves only what shows from outside. */
+const caught: ReadonlyArray<readonly [PlantedBug, string, Options["invariants"], string, number]> = [
+  ["commit old terms by counting", "figure-8", true, "a leader commits its own term's entries (L1)", 5_000],
+  ["commit old terms by counting", "figure-8", false, "Leader Completeness", 210_000],
+  ["a vote leaves before it is written", "elections", true, "RequestVoteResponse waits for the disk (L6, V1)", 10],
+  ["a vote leaves before it is written", "elections", false, "a vote is durable first (rule V1)", 10],
+  ["RequestVote leaves before the own vote is written", "elections", false, "its term is durable first (rule V1)", 10],
+  ["a match leaves before it is written", "elections", false, "a match is durable first (rule L6)", 200],
+  ["the own match counts at once", "elections", true, "a commit is on the disks of a majority (rule L6)", 3_000],
+  ["a restart forgets the vote", "crashes", true, "one vote a term (rules V1, V2)", 200],
+  ["a restart forgets the term", "crashes", true, "one vote a term (rules V1, V2)", 200],
+  ["a step-down in the same term clears the vote", "elections", false, "one vote a term (rules V1, V2)", 2_000],
+  ["a vote of an older term counts", "elections", true, "its term is durable first (rule V1)", 500],
+  ["logs are compared by index before term", "logs", true, "Leader Completeness", 30_000],
+  ["a follower commits to its last index", "crashes", true, "State Machine Safety", 35_000],
+  ["a log is cut without a conflict", "crashes", true, "a commit is on the disks of a majority (rule L6)", 300_000],
+  ["a read does not wait for an entry of the own term", "reads", true, "reads see the own term's no-op (R1)", 100],
+  ["a read does not wait for an entry of the own term", "reads", false, seesEverything, 20_000],
+  ["any answer confirms reads", "reads", true, seesEverything, 30_000],
+  ["a pre-vote records the vote", "pre-vote", true, "a pre-vote changes nothing at the voter (rule V5)", 10],
+  ["a pre-vote counts as a vote", "pre-vote", true, "Leader Completeness", 35_000]
+]
+
+/** No state that they lead to is wrong; what they keep from happening shows that they are. */
+const missed: ReadonlyArray<readonly [PlantedBug, string, Sometimes]> = [
+  ["a denial's term is not adopted", "pre-vote", "a denial's term is adopted"],
+  ["a rejection is ignored", "elections", "a rejection is repaired"]
+]
+
+describe("a core that is broken on purpose", () => {
+  for (const [bug, name, invariants, property, states] of caught) {
+    it(`${bug}: ${property}${invariants === true ? "" : ", seen from outside"}`, { timeout: 120_000 }, () => {
+      const result = explore(bound(name), { ...plantedBugs[bug], invariants: invariants === true })
+      assert.strictEqual(result.violation?.property, property)
+      assert.isAtMost(result.states, states)
+      assert.isFalse(isPassed(result))
+      assert.lengthOf(result.violation?.trace ?? [], result.depth + 1)
+    })
+  }
+
+  for (const [bug, name, situation] of missed) {
+    it(`${bug}: never, ${situation}`, { timeout: 120_000 }, () => {
+      const result = explore(bound(name), plantedBugs[bug])
+      assert.strictEqual(result.violation, undefined)
+      assert.deepStrictEqual(result.missing, [situation])
+      assert.isFalse(isPassed(result))
+    })
+  }
+})
+
+const tiny = custom({ name: "tiny", messages: 3, crashes: 0, reads: 0, disks: "waited for" })
+
+describe("the search", () => {
+  it("fails when it does not reach what it must", () => {
+    const result = explore({ ...tiny, sometimes: ["a leader is elected", "a pre-vote is denied"] })
+    assert.deepStrictEqual(result.missing, ["a pre-vote is denied"])
+    assert.isFalse(isPassed(result))
+  })
+
+  it("says the same twice", () => {
+    const numbers = (result: Result) => ({ ...result, ms: 0 })
+    assert.deepStrictEqual(numbers(explore(tiny)), numbers(explore(tiny)))
+  })
+
+  it("reaches the same with and without symmetry", () => {
+    for (const bounds of [tiny, custom({ nodes: 2, crashes: 1, messages: 3, reads: 1 })]) {
+      const [folded, unfolded] = [explore(bounds), explore(bounds, { symmetry: false })]
+      assert.deepStrictEqual([folded.violation, unfolded.violation], [undefined, undefined])
+      assert.deepStrictEqual(reached(folded), reached(unfolded))
+      assert.strictEqual(folded.depth, unfolded.depth)
+      // Most states have as many names as there are orders of the servers, and none has more.
+      const orders = bounds.nodes === 2 ? 2 : 6
+      assert.isAtMost(unfolded.states, folded.states * orders)
+      assert.isAbove(unfolded.states, folded.states * (orders - 1))
+    }
+  })
+
+  it("finds the same violation with and without symmetry", () => {
+    const core = plantedBugs["a restart forgets the vote"]
+    const bounds = custom({ crashes: 1, messages: 4 })
+    const [folded, unfolded] = [explore(bounds, core), explore(bounds, { ...core, symmetry: false })]
+    assert.strictEqual(folded.violation?.property, unfolded.violation?.property)
+    assert.strictEqual(folded.depth, unfolded.depth)
+  })
+
+  it("stops at its depth, and says what it left", () => {
+    const result = explore({ ...tiny, depth: 5 })
+    assert.strictEqual(result.depth, 5)
+    assert.isAbove(result.cut.depth, 0)
+  })
+})

@@ -1,0 +1,103 @@
+/**
+ * Which of the sometimes-properties one server's step shows. Those that take more than one server are seen in `History.ts`.
+ */
+import type { Command, Write } from "../../src/domain/Command.ts"
+import { isUpToDate } from "../../src/domain/Entry.ts"
+import type { Event } from "../../src/domain/Event.ts"
+import * as Log from "../../src/domain/Log.ts"
+import type { Message } from "../../src/domain/Message.ts"
+import { isLeader, type NodeState } from "../../src/domain/NodeState.ts"
+import * as Quorum from "../../src/domain/Quorum.ts"
+import { bitOf, type Sometimes } from "./Properties.ts"
+
+type Seen = (property: Sometimes, is: boolean) => void
+
+export const seenInStep = (
+  before: NodeState,
+  event: Event,
+  after: NodeState,
+  commands: ReadonlyArray<Command>
+): number => {
+  let bits = 0
+  const see: Seen = (property, is) => {
+    if (is) bits |= bitOf(property)
+  }
+  see("a leader is elected", isLeader(after) && !isLeader(before))
+  see("an entry is committed", isLeader(after) && after.commitIndex > before.commitIndex)
+  see("a read is served", commands.some((command) => command._tag === "ServeRead"))
+  const isRefused = commands.some((command) => command._tag === "Refuse")
+  see("a read is refused because its leader stepped down", isRefused && isLeader(before) && !isLeader(after))
+  if (event._tag === "Ticked") {
+    const stepsDown = isLeader(before) && !isLeader(after)
+    see("a leader steps down for lack of a quorum", stepsDown && before.term === after.term)
+  }
+  if (event._tag === "Received") seenInMessage(before, event.from, event.message, after, commands, see)
+  return bits
+}
+
+const seenInMessage = (
+  before: NodeState,
+  from: string,
+  message: Message,
+  after: NodeState,
+  commands: ReadonlyArray<Command>,
+  see: Seen
+): void => {
+  switch (message._tag) {
+    case "RequestVote": {
+      const isFree = after.votedFor === undefined && message.term === after.term
+      const isOlder = !isUpToDate(message.last, Log.lastId(before.log))
+      see("a vote is denied for an older log", isFree && isOlder && commands.some((command) => command._tag === "Send"))
+      const isIgnored = commands.length === 0 && message.term > before.term && after.term === before.term
+      see("a vote request is ignored because a leader is alive", isIgnored)
+      return
+    }
+    case "RequestPreVote": {
+      const answers = commands.flatMap((command) => command._tag === "Send" ? [command.message] : [])
+      const isDenied = answers.some((answer) => answer._tag === "RequestPreVoteResponse" && !answer.voteGranted)
+      see("a pre-vote is denied", isDenied)
+      return
+    }
+    case "RequestPreVoteResponse":
+      see("a denial's term is adopted", !message.voteGranted && after.term === message.term && before.term < after.term)
+      return
+    case "AppendEntries": {
+      const answers = commands.flatMap((command) => command._tag === "Send" ? [command.message] : [])
+      const isStale = answers.some((answer) =>
+        answer._tag === "AppendEntriesResponse" && answer.result._tag === "Stale"
+      )
+      see("a stale AppendEntries is answered", isStale)
+      see("a follower cuts a conflicting entry", !Log.matches(after.log, Log.lastId(before.log)))
+      return
+    }
+    case "AppendEntriesResponse":
+      return seenInAnswer(before, from, message.result._tag === "Matched", after, see)
+    case "RequestVoteResponse":
+      return
+    default:
+      return message satisfies never
+  }
+}
+
+const seenInAnswer = (before: NodeState, from: string, isMatch: boolean, after: NodeState, see: Seen): void => {
+  if (!isLeader(before) || !isLeader(after) || !isMatch) return
+  const { progress, termStartIndex } = after.role
+  // A probe starts right before the no-op: further back it went because of a rejection.
+  const earlier = before.role.progress.get(from)
+  const isBack = earlier?._tag === "Probe" && earlier.nextIndex < termStartIndex
+  see("a rejection is repaired", isBack && progress.get(from)?._tag === "Replicate")
+  const reached = Quorum.reachedByQuorum(after.configuration, (id) => progress.get(id)?.matchIndex ?? 0)
+  see(
+    "an older term's entry is on a majority and not committed by counting",
+    reached > after.commitIndex && (Log.termAt(after.log, reached) ?? after.term) < after.term
+  )
+}
+
+export const seenInGroup = (writes: ReadonlyArray<Write>): number => {
+  const withEntries = writes.filter((write) => write.entries.length > 0)
+  const isCut = withEntries.some((write, i) => {
+    const earlier = withEntries[i - 1]?.entries
+    return earlier !== undefined && (write.entries[0]?.index ?? 0) <= (earlier[earlier.length - 1]?.index ?? 0)
+  })
+  return isCut ? bitOf("a merged write contains a cut") : 0
+}
