@@ -184,7 +184,12 @@ export const run = (plan: Plan, workload: Workload, options: Options = {}): Repo
     return yield* scenario(running, draws, note)
   })
 
-  const outcome = withoutStacks(options.trace !== true, () => ended(simulator, program, () => cluster?.violation()))
+  // Every wait below has a bound; all of them together, and the clients' last requests, take less than this.
+  const endMs = plan.faultyMs + plan.clients.patienceMs + 5 * recoveryMsMax(plan)
+  const violated = () =>
+    cluster?.violation()
+      ?? (simulator.nowMs > endMs ? new Violation("Liveness", `the run has not ended after ${endMs} ms`) : undefined)
+  const outcome = withoutStacks(options.trace !== true, () => ended(simulator, program, violated))
   const violation = outcome instanceof Violation ? outcome : undefined
   const [finding] = violation === undefined ? session.findings() : []
   return {

@@ -70,6 +70,8 @@ export class Simulator implements Scheduler.Scheduler, Scheduler.SchedulerDispat
 
   shouldYield(fiber: { readonly currentOpCount: number }): boolean {
     if (this.#yieldEveryOps === 0) return fiber.currentOpCount >= 2048
+    // Never before its first operation: that may be the interruption of a fiber that has not begun, and its beginning would undo it.
+    if (fiber.currentOpCount < 2) return false
     if (this.#opsUntilYield-- > 0) return false
     this.#opsUntilYield = this.#draws.below(2 * this.#yieldEveryOps)
     return true
