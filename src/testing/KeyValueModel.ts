@@ -1,6 +1,7 @@
 /**
  * The sequential specification of the key-value store (`kv/Store.ts`), one key at a time, and the check of a whole history against it.
- * The store must have been empty when the history begins.
+ * The store must have been empty when the history begins. Let each value be written once: then a read names its write, and thousands of
+ * requests with a hundred of unknown outcome take milliseconds; of values written again and again a long history may stay undecided.
  *
  * ```ts
  * const problems = KeyValueModel.check(history)

@@ -3,16 +3,19 @@
  *
  * - `--seed N` replays one seed with its trace; `--keep 3,9` only with these of its faults; `--history FILE` writes what clients saw
  * - `--seeds N` runs N seeds, `--minutes M` as many as fit; from `--first N` (default 1)
+ * - `--rate` measures how much faster than real time five nodes are simulated, without faults
  * - `--lines N` how many events a failure prints (default 60); `--json` prints the figures as one JSON document last
  */
 import { writeFileSync } from "node:fs"
 import { parseArgs } from "node:util"
+import { healthy } from "../../src/layers/TransportMemory.ts"
 import { workload } from "../../src/testing/KeyValueWorkload.ts"
 import * as Run from "../../src/testing/Run.ts"
 import * as Simulation from "../../src/testing/Simulation.ts"
 import * as Swarm from "../../src/testing/Swarm.ts"
 
-const usage = "usage: npm run simulate -- [--seed N [--keep 1,2] [--history FILE] | --seeds N | --minutes M] " +
+const usage =
+  "usage: npm run simulate -- [--seed N [--keep 1,2] [--history FILE] | --seeds N | --minutes M | --rate] " +
   "[--first N] [--lines N] [--json]"
 
 class UsageError extends Error {}
@@ -35,6 +38,7 @@ const readFlags = () => {
       keep: { type: "string" },
       history: { type: "string" },
       lines: { type: "string" },
+      rate: { type: "boolean", default: false },
       json: { type: "boolean", default: false }
     }
   })
@@ -55,6 +59,7 @@ const readFlags = () => {
     keep: values.keep?.split(",").filter((text) => text !== "").map((text) => wholeNumber("keep", text)),
     history: values.history,
     lines: optional("lines"),
+    rate: values.rate,
     json: values.json
   }
 }
@@ -90,6 +95,33 @@ const replay = (seed: number, flags: Flags): number => {
     print(JSON.stringify({ simulate: "replay", seed, keep: failure.keep, violation: violation ?? null, counts }))
   }
   return violation === undefined ? 0 : 1
+}
+
+/** Five nodes with default settings on a calm network, for ten simulated minutes. */
+const rate = (flags: Flags): number => {
+  const drawn = Swarm.plan(1)
+  const calm = { ...drawn.calm, syncDelayMs: 0, clockRates: new Map(), network: { ...healthy, delayMsMax: 2 } }
+  const base: Swarm.Plan = { ...drawn, size: 5, settings: {}, yieldEveryOps: 0, calm, faults: [] }
+  const rows = [0, 1, 4].map((count) => {
+    const clients = { ...drawn.clients, count, pauseMsMax: 200, burstRatio: 0 }
+    Run.run({ ...base, clients, faultyMs: 20_000 }, workload)
+    const startMs = performance.now()
+    const { counts } = Run.run({ ...base, clients, faultyMs: 600_000 }, workload)
+    const wallMs = performance.now() - startMs
+    const row = {
+      clients: count,
+      requests: counts.done,
+      timesRealTime: counts.simulatedMs / wallMs,
+      stepsPerSecond: counts.steps / wallMs * 1000
+    }
+    print(
+      `5 nodes, ${count} clients (${row.requests} requests): ${round(row.timesRealTime)} times real time, ` +
+        `${round(row.stepsPerSecond)} checked steps a second`
+    )
+    return row
+  })
+  if (flags.json) print(JSON.stringify({ simulate: "rate", rows }))
+  return 0
 }
 
 function* seedsFrom(first: number, count: number) {
@@ -164,7 +196,7 @@ const campaign = (flags: Flags): number => {
 
 try {
   const flags = readFlags()
-  process.exitCode = flags.seed === undefined ? campaign(flags) : replay(flags.seed, flags)
+  process.exitCode = flags.rate ? rate(flags) : flags.seed === undefined ? campaign(flags) : replay(flags.seed, flags)
 } catch (error) {
   const isUsage = error instanceof UsageError || (error instanceof TypeError && "code" in error)
   if (!isUsage) throw error
