@@ -46,9 +46,10 @@ const dev = (port: number, dataDir: string) =>
   )
 
 describe("the README", () => {
-  it("shows the example that runs", () => {
-    const [example] = blocks("ts")
-    assert.strictEqual(example?.trim(), readFileSync(join(root, "examples/counter.ts"), "utf8").trim())
+  it("shows the examples that run", () => {
+    const files = ["examples/counter.ts", "examples/counter.test.ts"]
+    const examples = files.map((file) => readFileSync(join(root, file), "utf8").trim())
+    assert.deepStrictEqual(blocks("ts").map((block) => block.trim()), examples)
   })
 
   it("names files that exist", () => {
