@@ -7,6 +7,7 @@ import type { RequestPreVote, RequestPreVoteResponse, RequestVote, RequestVoteRe
 import type { NodeId } from "./NodeId.ts"
 import { isLeader, isSelfVoter, leaderIdOf, type NodeState, peersOf, withElectionDeadline } from "./NodeState.ts"
 import * as Quorum from "./Quorum.ts"
+import type { Votes } from "./Role.ts"
 import { becomeFollower, becomeLeader } from "./RoleChange.ts"
 import * as Turn from "./Turn.ts"
 
@@ -60,6 +61,10 @@ export const onRequestVote = (state: NodeState, from: NodeId, message: RequestVo
   return withElectionDeadline({ ...becomeFollower(state, undefined, turn), votedFor: from }, turn.nowMs)
 }
 
+/** A grant stays: a denial after it answers an older request, with the term that the voter has now. */
+const withVote = (votes: Votes, from: NodeId, voteGranted: boolean): Votes =>
+  new Map(votes).set(from, voteGranted || votes.get(from) === true)
+
 export const onRequestVoteResponse = (
   state: NodeState,
   from: NodeId,
@@ -67,7 +72,7 @@ export const onRequestVoteResponse = (
   turn: Turn.Turn
 ): NodeState => {
   if (state.role._tag !== "Candidate") return state
-  const votes = new Map(state.role.votes).set(from, message.voteGranted)
+  const votes = withVote(state.role.votes, from, message.voteGranted)
   switch (Quorum.tally(state.configuration, votes)) {
     case "won":
       return becomeLeader(state, turn)
@@ -101,7 +106,7 @@ export const onRequestPreVoteResponse = (
 ): NodeState => {
   if (state.role._tag !== "PreCandidate") return state
   if (message.voteGranted && message.term !== state.term + 1) return state
-  const votes = new Map(state.role.votes).set(from, message.voteGranted)
+  const votes = withVote(state.role.votes, from, message.voteGranted)
   switch (Quorum.tally(state.configuration, votes)) {
     case "won":
       return becomeCandidate(state, turn)

@@ -9,7 +9,6 @@ import * as Log from "../domain/Log.ts"
 import type { Message } from "../domain/Message.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { isLeader, type NodeState } from "../domain/NodeState.ts"
-import { majority } from "../domain/Quorum.ts"
 
 /** A property that does not hold. */
 export class Violation extends Error {
@@ -21,9 +20,13 @@ export class Violation extends Error {
   }
 }
 
-const demand = (holds: boolean, property: string, detail: () => string): void => {
+/** Throws `Violation` where a property does not hold. */
+export const demand = (holds: boolean, property: string, detail: () => string): void => {
   if (!holds) throw new Violation(property, detail())
 }
+
+/** How many of `voters` a majority takes. Counted here once more: a check must not rely on what it checks. */
+export const majorityOf = (voters: ReadonlyArray<NodeId>): number => Math.floor(voters.length / 2) + 1
 
 /** What is durable on a server's disk. */
 export interface Durable {
@@ -124,7 +127,7 @@ export class Figure3 {
     const disks = voters.map((id) => ({ id, disk: this.#diskOf(id) }))
     const holds = disks.filter(({ disk }) => disk === undefined || disk.entries[leader.commitIndex - 1]?.term === term)
     demand(
-      holds.length >= majority(voters.length),
+      holds.length >= majorityOf(voters),
       "Durability (rule L6)",
       () =>
         `${leader.id} commits ${term}.${leader.commitIndex}, which is on the disks of ${

@@ -38,8 +38,12 @@ import { StateMachine } from "../services/StateMachine.ts"
 import type { Storage, StorageError } from "../services/Storage.ts"
 import { Transport } from "../services/Transport.ts"
 import { connect } from "./Connection.ts"
-import { AppliedInOrder, Figure3, Violation } from "./Figure3.ts"
+import { AppliedInOrder, type DiskOf, Figure3, Violation } from "./Figure3.ts"
 import { Process } from "./Process.ts"
+import { ProgressRules } from "./ProgressRules.ts"
+import { ReadRules } from "./ReadRules.ts"
+import { TimerRules } from "./TimerRules.ts"
+import { VoteRules } from "./VoteRules.ts"
 
 /** `step`, checked: a property that does not hold is a defect that names it. */
 export const checkedStep: typeof step = (state, event, nowMs) => {
@@ -56,6 +60,8 @@ export interface Observed {
   readonly event: Event
   readonly after: NodeState
   readonly commands: ReadonlyArray<Command>
+  /** Of the node's own monotonic clock. */
+  readonly nowMs: number
 }
 
 export interface Options {
@@ -128,19 +134,26 @@ export interface TestCluster {
 class Watch {
   readonly figure3: Figure3
   readonly order = new AppliedInOrder()
+  readonly #votes = new VoteRules()
+  readonly #timers = new TimerRules()
+  readonly #reads = new ReadRules()
+  readonly #progress: ProgressRules
   violation: Violation | undefined
   readonly #observe: Options["observe"]
   /** Nodes that have not stepped since they started: what they read from disk is to be seen first. */
   readonly #fresh = new Set<NodeId>()
 
-  constructor(figure3: Figure3, observe: Options["observe"]) {
+  constructor(figure3: Figure3, diskOf: DiskOf, observe: Options["observe"]) {
     this.figure3 = figure3
+    this.#progress = new ProgressRules(diskOf)
     this.#observe = observe
   }
 
-  started(id: NodeId): void {
+  /** `nowMs`: of the node's own monotonic clock. */
+  started(id: NodeId, nowMs: number): void {
     this.#fresh.add(id)
-    this.order.started(id)
+    this.#votes.started(id, nowMs)
+    for (const rules of [this.order, this.#timers, this.#reads]) rules.started(id)
   }
 
   /** Runs a check; what it finds is kept, and is a defect of the node that was checked. */
@@ -174,7 +187,9 @@ class Watch {
       }
       const stepped = checkedStep(before, event, nowMs)
       figure3.sawStep(before, stepped.state, stepped.commands)
-      this.#observe?.({ before, event, after: stepped.state, commands: stepped.commands })
+      const observed: Observed = { before, event, after: stepped.state, commands: stepped.commands, nowMs }
+      for (const rules of [this.#votes, this.#timers, this.#progress, this.#reads]) rules.saw(observed)
+      this.#observe?.(observed)
       return stepped
     })
 
@@ -257,8 +272,9 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   })
   const disks = new Map(ids.map((id) => [id, StorageMemory.makeDisk({ clusterId: "test", nodeId: id })] as const))
   const processes = new Map(ids.map((id) => [id, new Process(outer)] as const))
-  const figure3 = new Figure3((id) => options.storage === undefined ? disks.get(id)?.durable() : undefined)
-  const watch = new Watch(figure3, options.observe)
+  const diskOf = (id: NodeId) => options.storage === undefined ? disks.get(id)?.durable() : undefined
+  const figure3 = new Figure3(diskOf)
+  const watch = new Watch(figure3, diskOf, options.observe)
   const up = new Map<NodeId, Running>()
   const starting = new Set<NodeId>()
   const parent = yield* Scope.Scope
@@ -276,7 +292,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     starting.add(id)
     const process = of(processes, id)
     const scope = yield* Scope.fork(parent)
-    watch.started(id)
+    watch.started(id, process.nowMs)
     const built = yield* build(id, scope).pipe(
       Random.withSeed(`${options.seed} ${id} ${++starts}`),
       Effect.provideService(Clock.Clock, process.clock),

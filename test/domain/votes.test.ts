@@ -201,6 +201,15 @@ describe("rule V7, §5.2: a tally counts distinct voters, of this term and this 
     assert.strictEqual(roleAfter(candidate(five), [votes("n1", 1), votes("n2", 1), votes("n2", 1)]), "Candidate")
   })
 
+  it("a late denial, of a request of an older term, takes no granted vote back", () => {
+    const heard = [votes("n1", 1), votes("n2", 1), votes("n2", 1, false), votes("n3", 1)]
+    assert.strictEqual(roleAfter(candidate(five), heard), "Leader")
+    const asking = stepped(node(five), ticked, 1000).state
+    const grant = (from: string, voteGranted: boolean) =>
+      received(from, { _tag: "RequestPreVoteResponse", term: voteGranted ? 1 : 0, voteGranted })
+    assert.strictEqual(roleAfter(asking, [grant("n2", true), grant("n2", false), grant("n3", true)]), "Candidate")
+  })
+
   it("votes of a learner and of a stranger do not count", () => {
     assert.strictEqual(roleAfter(candidate(five), [votes("n1", 1), votes("n6", 1), votes("n7", 1)]), "Candidate")
   })

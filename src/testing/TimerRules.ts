@@ -1,0 +1,93 @@
+/**
+ * Rules V9 and V10 as properties of single steps: when a leader must give up, and what puts an election off.
+ */
+import type { NodeId } from "../domain/NodeId.ts"
+import { isLeader, type NodeState } from "../domain/NodeState.ts"
+import { demand, majorityOf } from "./Figure3.ts"
+import type { Observed } from "./TestCluster.ts"
+
+interface Timing {
+  /** When this leader last had an answer of its own term from each server, or became leader. */
+  heardMs: Map<NodeId, number>
+  ledSinceMs: number
+  /** Election timeouts drawn since the server started, and how many different ones. */
+  draws: number
+  readonly drawn: Set<number>
+}
+
+/** So many equal draws in a row do not happen where there are fifty values to draw from. */
+const equalDrawsMax = 12
+
+export class TimerRules {
+  readonly #timing = new Map<NodeId, Timing>()
+
+  started(id: NodeId): void {
+    this.#timing.set(id, { heardMs: new Map(), ledSinceMs: 0, draws: 0, drawn: new Set() })
+  }
+
+  saw(observed: Observed): void {
+    const timing = this.#timing.get(observed.before.id)
+    if (timing === undefined) return
+    this.#leads(observed, timing)
+    this.#waits(observed, timing)
+  }
+
+  #leads({ after, before, event, nowMs }: Observed, timing: Timing): void {
+    if (isLeader(after) && !isLeader(before)) {
+      timing.heardMs = new Map()
+      timing.ledSinceMs = nowMs
+    }
+    if (!isLeader(before)) return
+    if (event._tag === "Received" && event.message._tag === "AppendEntriesResponse") {
+      const { message } = event
+      if (message.term === before.term && message.result._tag !== "Stale") timing.heardMs.set(event.from, nowMs)
+    }
+    if (event._tag !== "Ticked" || nowMs < before.deadlineMs) return
+    demand(after.term === before.term, "a leader that gives up stays in its term (V9)", () => before.id)
+    if (!before.settings.checkQuorum) return
+    const { voters } = before.configuration
+    const heard = voters.map((id) => id === before.id ? nowMs : timing.heardMs.get(id) ?? timing.ledSinceMs)
+    const heardMs = heard.toSorted((a, b) => b - a)[majorityOf(voters) - 1] ?? 0
+    const isCutOff = nowMs - heardMs >= before.settings.electionTimeoutMsMax
+    demand(
+      isCutOff !== isLeader(after),
+      "a leader gives up once it has heard no majority for an election timeout, and not before (V9)",
+      () =>
+        `${before.id} last heard a majority ${nowMs - heardMs} ms ago and ${isLeader(after) ? "leads on" : "gives up"}`
+    )
+  }
+
+  #waits({ after, before, event, nowMs }: Observed, timing: Timing): void {
+    const isMoved = after.deadlineMs !== before.deadlineMs
+    if (isMoved) {
+      const detail = () => `${before.id}, ${event._tag === "Received" ? event.message._tag : event._tag}`
+      demand(mayMove({ after, before, event, nowMs }), "only what V10 names puts an election off (V10)", detail)
+    }
+    if (isLeader(after)) return
+    if (event._tag === "Received" && event.message._tag === "AppendEntries" && event.message.term >= before.term) {
+      const isOff = after.deadlineMs >= nowMs + before.settings.electionTimeoutMsMin || after.role === before.role
+      demand(isOff, "a leader that is heard puts the election off (V10)", () => before.id)
+    }
+    if (!isMoved) return
+    timing.draws++
+    timing.drawn.add(Math.round(after.deadlineMs - nowMs))
+    demand(
+      timing.draws < equalDrawsMax || timing.drawn.size > 1,
+      "every election timeout is drawn anew (V10)",
+      () => `${before.id} waited ${[...timing.drawn].join(", ")} ms ${timing.draws} times`
+    )
+  }
+}
+
+const stoodUp = (before: NodeState, after: NodeState): boolean =>
+  after.role._tag === "Candidate" && (before.role._tag !== "Candidate" || after.term > before.term)
+
+const mayMove = ({ after, before, event, nowMs }: Pick<Observed, "after" | "before" | "event" | "nowMs">): boolean => {
+  if (event._tag === "Ticked") return nowMs >= before.deadlineMs
+  if (isLeader(before) !== isLeader(after) || stoodUp(before, after)) return true
+  if (event._tag !== "Received") return false
+  const { from, message } = event
+  if (message._tag === "AppendEntries") return message.term >= before.term
+  const hasVoted = after.votedFor === from && (before.votedFor !== from || after.term > before.term)
+  return message._tag === "RequestVote" && hasVoted
+}

@@ -1,0 +1,144 @@
+/**
+ * Rules V4 to V8 as properties of single steps: what a voter answers, and what an election is won with. Each is decided from what the servers
+ * were told, never from what they made of it.
+ */
+import type { Command, Send } from "../domain/Command.ts"
+import { isUpToDate } from "../domain/Entry.ts"
+import * as Log from "../domain/Log.ts"
+import type { Message, RequestPreVote, RequestVote } from "../domain/Message.ts"
+import type { NodeId } from "../domain/NodeId.ts"
+import { isLeader, leaderIdOf, type NodeState } from "../domain/NodeState.ts"
+import { demand, majorityOf } from "./Figure3.ts"
+import type { Observed } from "./TestCluster.ts"
+
+/** What one server was told since it started. */
+interface Told {
+  /** Until then it may not help to replace a leader (thesis §4.2.3). */
+  loyalUntilMs: number
+  /** Who granted this server the vote of which term. */
+  readonly votes: Map<number, Set<NodeId>>
+  /** Who granted it the pre-vote that it asked for last, and for which term. */
+  preVotes: { readonly term: number; readonly by: Set<NodeId> }
+}
+
+const sendsOf = (commands: ReadonlyArray<Command>): ReadonlyArray<Send> =>
+  commands.flatMap((command) => command._tag === "Send" ? [command] : command._tag === "Persist" ? command.then : [])
+
+const isLoyal = (state: NodeState, told: Told, nowMs: number): boolean =>
+  state.settings.leaderStickiness && (isLeader(state) || nowMs < told.loyalUntilMs)
+
+export class VoteRules {
+  readonly #told = new Map<NodeId, Told>()
+  readonly #startedMs = new Map<NodeId, number>()
+
+  /** `nowMs`: of the server's own clock. */
+  started(id: NodeId, nowMs: number): void {
+    this.#told.delete(id)
+    this.#startedMs.set(id, nowMs)
+  }
+
+  /** Since its first step: before that it does not know whom it had heard, and stays loyal for as long as it may have promised. */
+  #of({ before }: Observed): Told {
+    const known = this.#told.get(before.id)
+    if (known !== undefined) return known
+    const startedMs = before.term === 0 ? -Infinity : this.#startedMs.get(before.id) ?? -Infinity
+    const loyalUntilMs = Math.max(before.leaseUntilMs, startedMs + before.settings.electionTimeoutMsMin)
+    const told: Told = { loyalUntilMs, votes: new Map(), preVotes: { term: 0, by: new Set() } }
+    this.#told.set(before.id, told)
+    return told
+  }
+
+  saw(observed: Observed): void {
+    const { before, event } = observed
+    const told = this.#of(observed)
+    if (event._tag === "Received") {
+      const { from, message } = event
+      if (message._tag === "RequestPreVote") this.#preVoteAsked(observed, from, message, told)
+      if (message._tag === "RequestVote") this.#voteAsked(observed, from, message, told)
+      this.#heard(observed, from, message, told)
+    }
+    this.#roleChanged(observed, told)
+    if (before.role._tag !== "PreCandidate" || event._tag === "Ticked") this.#preVoteBegins(observed, told)
+  }
+
+  #preVoteAsked({ after, before, commands, nowMs }: Observed, from: NodeId, message: RequestPreVote, told: Told): void {
+    const who = () => `${before.id}, asked by ${from} for term ${message.term}`
+    const isSame = after.term === before.term && after.votedFor === before.votedFor && after.role === before.role
+      && after.deadlineMs === before.deadlineMs && after.leaseUntilMs === before.leaseUntilMs &&
+      after.log === before.log
+    demand(isSame, "a pre-vote changes nothing at the voter (V5)", who)
+    const isDue = message.term > before.term && !isLoyal(before, told, nowMs)
+      && isUpToDate(message.last, Log.lastId(before.log))
+    const answers = sendsOf(commands).filter(({ to }) => to === from)
+    const answer = answers[0]?.message
+    demand(
+      answers.length === 1 && answer?._tag === "RequestPreVoteResponse" && answer.voteGranted === isDue,
+      "term, log and loyalty decide a pre-vote, and nothing else (V4, V5, V8)",
+      () => `${who()}: should be ${isDue ? "granted" : "denied"}`
+    )
+    const term = isDue ? message.term : before.term
+    demand(answer?.term === term, "a grant echoes the proposed term, a denial says the voter's (V6)", who)
+  }
+
+  #voteAsked({ after, before, commands, nowMs }: Observed, from: NodeId, message: RequestVote, told: Told): void {
+    const who = () => `${before.id}, asked by ${from} for term ${message.term}`
+    if (message.term > before.term && isLoyal(before, told, nowMs)) {
+      const isIgnored = after.term === before.term && sendsOf(commands).length === 0
+      demand(isIgnored, "who hears a leader helps nobody to replace it (V8)", who)
+      return
+    }
+    const isNewTerm = message.term > before.term
+    const votedFor = isNewTerm ? undefined : before.votedFor
+    const isFree = votedFor === undefined && (isNewTerm || leaderIdOf(before) === undefined)
+    const isDue = message.term >= before.term
+      && (votedFor === from || (isFree && isUpToDate(message.last, Log.lastId(before.log))))
+    const granted = sendsOf(commands).some(({ message: sent, to }) =>
+      to === from && sent._tag === "RequestVoteResponse" && sent.voteGranted
+    )
+    demand(
+      granted === isDue,
+      "term, log and the one vote decide a vote, and nothing else (V3, V4)",
+      () => `${who()}: should be ${isDue ? "granted" : "denied"}`
+    )
+  }
+
+  #heard({ after, before, nowMs }: Observed, from: NodeId, message: Message, told: Told): void {
+    if (message._tag === "AppendEntries" && message.term >= before.term) {
+      told.loyalUntilMs = nowMs + before.settings.electionTimeoutMsMin
+    }
+    if (message._tag === "RequestVoteResponse" && message.voteGranted) {
+      const by = told.votes.get(message.term) ?? new Set()
+      told.votes.set(message.term, by.add(from))
+    }
+    if (message._tag === "RequestPreVoteResponse") {
+      if (message.voteGranted && message.term === told.preVotes.term) told.preVotes.by.add(from)
+      const isTold = message.voteGranted || message.term <= before.term || after.term === message.term
+      demand(isTold, "a denial's term is adopted (V6)", () => `${before.id}, told of term ${message.term} by ${from}`)
+    }
+  }
+
+  #preVoteBegins({ after, event }: Observed, told: Told): void {
+    if (after.role._tag !== "PreCandidate" || event._tag !== "Ticked") return
+    told.preVotes = { term: after.term + 1, by: new Set([after.id]) }
+  }
+
+  #roleChanged({ after, before }: Observed, told: Told): void {
+    const needed = majorityOf(before.configuration.voters)
+    const votes = told.votes.get(before.term)?.size ?? 0
+    const stood = before.role._tag === "Candidate"
+    if (isLeader(after) && !isLeader(before)) {
+      const votersOf = () => `${after.id} leads term ${after.term} with ${votes} of ${needed} votes`
+      demand(stood && votes >= needed, "an election is won with the votes of a majority (V7)", votersOf)
+    } else if (stood && after.role._tag === "Candidate" && after.term === before.term) {
+      demand(votes < needed, "the votes of a majority win an election (V7)", () => `${after.id}, term ${after.term}`)
+    }
+    if (before.role._tag === "PreCandidate" && after.role._tag === "Candidate" && needed > 1) {
+      const grants = told.preVotes.term === after.term ? told.preVotes.by.size : 0
+      demand(
+        grants >= needed,
+        "a pre-vote is won with the grants of a majority, for this term (V7)",
+        () => `${after.id} stands in term ${after.term} with ${grants} of ${needed}`
+      )
+    }
+  }
+}
