@@ -88,8 +88,10 @@ const drawSize = (draws: Draws): number => draws.pick([3, 3, 3, 3, 5, 5, 5, 1, 2
 const drawSettings = (draws: Draws): Partial<Settings.Settings> => {
   const electionTimeoutMsMin = draws.pick([50, 100, 150, 150, 300])
   const isSmall = draws.happens(0.5)
-  // Safety needs neither pre-vote nor check-quorum nor stickiness.
-  const isBare = draws.happens(0.2)
+  const appendBytesMax = draws.pick([64, 256, 4096])
+  // Safety needs neither pre-vote nor check-quorum nor stickiness, and a whole cluster gets on without any of them.
+  const isBare = draws.happens(0.25)
+  const [preVote, checkQuorum, leaderStickiness] = [draws.happens(0.4), draws.happens(0.4), draws.happens(0.4)]
   return {
     electionTimeoutMsMin,
     electionTimeoutMsMax: electionTimeoutMsMin * draws.between(2, 3),
@@ -97,13 +99,13 @@ const drawSettings = (draws: Draws): Partial<Settings.Settings> => {
     ...(isSmall
       ? {
         appendEntriesMax: draws.pick([1, 2, 8]),
-        appendBytesMax: draws.pick([64, 256, 4096]),
+        appendBytesMax,
         inflightMessagesMax: draws.pick([1, 2, 8]),
         inflightBytesMax: 4096,
-        uncommittedBytesMax: draws.pick([4096, 8192, 1 << 20])
+        uncommittedBytesMax: Math.max(appendBytesMax, draws.pick([256, 4096, 1 << 20]))
       }
       : {}),
-    ...(isBare ? { preVote: false, checkQuorum: false, leaderStickiness: false } : {})
+    ...(isBare ? { preVote, checkQuorum, leaderStickiness } : {})
   }
 }
 

@@ -110,11 +110,17 @@ export class VoteRules {
       const by = told.votes.get(message.term) ?? new Set()
       told.votes.set(message.term, by.add(from))
     }
-    if (message._tag === "RequestPreVoteResponse") {
-      if (message.voteGranted && message.term === told.preVotes.term) told.preVotes.by.add(from)
-      const isTold = message.voteGranted || message.term <= before.term || after.term === message.term
-      demand(isTold, "a denial's term is adopted (V6)", () => `${before.id}, told of term ${message.term} by ${from}`)
+    if (message._tag === "RequestPreVoteResponse" && message.voteGranted) {
+      if (message.term === told.preVotes.term) told.preVotes.by.add(from)
+      return
     }
+    // Whom it is loyal to it does not leave for a RequestVote: `#voteAsked` says when.
+    if (message._tag === "RequestPreVote" || message._tag === "RequestVote") return
+    demand(
+      after.term >= message.term,
+      "a higher term is adopted (§5.1, V6)",
+      () => `${before.id}, told of term ${message.term} by ${from}, ${message._tag}`
+    )
   }
 
   #preVoteBegins({ after, event }: Observed, told: Told): void {

@@ -181,6 +181,14 @@ describe("rule V4, §6: a voter consults neither its membership nor its role", (
     })
   }
 
+  it("a server votes for a candidate that it does not know as a member, and takes its entries", () => {
+    const before = node()
+    assert.strictEqual(grantOf(stepped(before, asks("n9", 1), 1000), "n9"), true)
+    const preVote = stepped(before, received("n9", { _tag: "RequestPreVote", term: 1, last: nothing }), 1000)
+    assert.deepEqual(answersTo(preVote, "n9"), [{ _tag: "RequestPreVoteResponse", term: 1, voteGranted: true }])
+    assert.strictEqual(stepped(before, append("n9", 1, nothing, [1]), 1000).state.log.lastIndex, 1)
+  })
+
   it("a server that believes to be no voter never runs for leader itself", () => {
     const { commands, state } = stepped(node({ configuration: beliefs["believes to be a learner"] }), ticked, 1000)
     assert.deepEqual([commands, state.role._tag, state.term], [[], "Follower", 0])
@@ -211,7 +219,8 @@ describe("rule V7, §5.2: a tally counts distinct voters, of this term and this 
   })
 
   it("votes of a learner and of a stranger do not count", () => {
-    assert.strictEqual(roleAfter(candidate(five), [votes("n1", 1), votes("n6", 1), votes("n7", 1)]), "Candidate")
+    const heard = [votes("n1", 1), votes("n2", 1), votes("n6", 1), votes("n7", 1)]
+    assert.strictEqual(roleAfter(candidate(five), heard), "Candidate")
   })
 
   it("grants of a pre-vote are no votes, whatever term they echo", () => {

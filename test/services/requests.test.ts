@@ -5,6 +5,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
+import type { ProposeError } from "../../src/services/RaftErrors.ts"
+import { Requests } from "../../src/services/Requests.ts"
 import { make } from "../../src/testing/TestCluster.ts"
 import { during, leaderOf, on, others, settled } from "./cluster.ts"
 import { Register } from "./register.ts"
@@ -71,6 +73,19 @@ describe("a request", () => {
       yield* Fiber.interrupt(fiber)
       assert.strictEqual(yield* on(cluster, leader).propose("next"), 2)
     }))
+})
+
+describe("a command that was cut from this log", () => {
+  it("has an unknown outcome, since another server may hold it still", () => {
+    const answers: Array<unknown> = []
+    const requests = new Requests({ timeoutMs: 1000, waitingMax: 10 })
+    const resume = (answer: Effect.Effect<Uint8Array, ProposeError>) =>
+      void answers.push(Effect.runSync(Effect.flip(answer))._tag)
+    const [cut, next] = [requests.proposal(0, resume), requests.proposal(0, resume)]
+    requests.accept([cut], { term: 1, index: 5 })
+    requests.accept([next], { term: 3, index: 5 })
+    assert.deepEqual(answers, ["OutcomeUnknown"])
+  })
 })
 
 describe("a node whose disk fails", () => {

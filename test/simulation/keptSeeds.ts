@@ -6,5 +6,5 @@ export const keptSeeds: ReadonlyArray<{ readonly seed: number; readonly why: str
   { seed: 1, why: "the first" },
   { seed: 2, why: "many nodes" },
   { seed: 5, why: "many leaders" },
-  { seed: 60, why: "a late denial, of a request of an older term, took back a vote that had been granted" }
+  { seed: 385, why: "a late denial, of a request of an older term, took back a vote that had been granted" }
 ]
