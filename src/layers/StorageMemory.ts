@@ -32,6 +32,8 @@ export interface Disk {
    * Why the next sync to end fails, if it does. What it was to make durable stays pending, and the layer fails from then on.
    */
   nextFailure: "DiskFull" | "Failed" | undefined
+  /** The first call that the contract of `Storage` does not allow. It failed because of its caller, not because of the disk. */
+  readonly misuse: () => StorageError | undefined
 }
 
 /** What survives a crash. */
@@ -58,6 +60,10 @@ class MemoryDisk implements Disk {
     this.identity = identity
     this.syncDelayMs = syncDelayMs
   }
+
+  misused: StorageError | undefined
+
+  readonly misuse = () => this.misused
 
   readonly durable = (): Durable => this
 
@@ -114,6 +120,12 @@ const settle = (disk: MemoryDisk): void => {
 const failure = (reason: StorageError["reason"], message: string): StorageError =>
   new StorageError({ reason, path, message })
 
+const misuse = (disk: MemoryDisk, reason: StorageError["reason"], message: string): StorageError => {
+  const error = failure(reason, message)
+  disk.misused ??= error
+  return error
+}
+
 /** Makes what is pending durable, for the layer that opened the disk as `holder`. */
 const sync = Effect.fnUntraced(function*(disk: MemoryDisk, holder: object) {
   if (disk.syncDelayMs > 0) yield* Effect.sleep(disk.syncDelayMs)
@@ -128,7 +140,9 @@ const open = (disk: MemoryDisk) =>
   Effect.acquireRelease(
     Effect.suspend(() => {
       if (disk.holder !== undefined) {
-        return Effect.fail(failure("Locked", `the disk of ${disk.identity.nodeId} is in use: close that layer first`))
+        return Effect.fail(
+          misuse(disk, "Locked", `the disk of ${disk.identity.nodeId} is in use: close that layer first`)
+        )
       }
       disk.holder = {}
       // What was not durable went with the process that wrote it.
@@ -153,7 +167,7 @@ const make = Effect.fnUntraced(function*(disk: MemoryDisk) {
 
   const recover = Effect.fnUntraced(function*(initial: Configuration) {
     if (disk.holder !== holder) return yield* Effect.never
-    if (isRecovered) return yield* failure("Failed", "the disk was recovered already; that is done once")
+    if (isRecovered) return yield* misuse(disk, "Failed", "the disk was recovered already; that is done once")
     if (disk.isUnreadable) {
       return yield* failure("Corrupt", "a sector cannot be read: restore the disk, or replace the node")
     }
@@ -174,7 +188,7 @@ const make = Effect.fnUntraced(function*(disk: MemoryDisk) {
     const index = write.entries[0]?.index ?? 1
     const lastIndex = lastIndexOf(disk)
     if (index < 1 || index > lastIndex + 1) {
-      return fail(failure("Failed", `entries from index ${index} do not follow a log that ends at ${lastIndex}`))
+      return fail(misuse(disk, "Failed", `entries from index ${index} do not follow a log that ends at ${lastIndex}`))
     }
     disk.pending.push(write)
     return Effect.catch(sync(disk, holder), fail)

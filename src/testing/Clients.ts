@@ -73,7 +73,8 @@ const makeAsk = (cluster: TestCluster, options: Clients, draws: Draws): Client["
   return (request) => Effect.flatMap(chooseNode(cluster, draws), (id) => askNode(cluster, id, patienceMs())(request))
 }
 
-const askNode = (cluster: TestCluster, id: NodeId | undefined, patienceMs: number): Client["ask"] => (request) =>
+/** Asks this node and no other. */
+export const askNode = (cluster: TestCluster, id: NodeId | undefined, patienceMs: number): Client["ask"] => (request) =>
   Effect.suspend(() =>
     id !== undefined && cluster.running().includes(id)
       ? outcomeOf(request(cluster.node(id)), patienceMs)

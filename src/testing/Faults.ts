@@ -81,13 +81,19 @@ export interface Calm {
 /** How long a node that stopped by itself stays down before it is started again. */
 const restartMs = 100
 
-/** A fault that is under way, and the node it was found to concern. */
+/** A fault that is under way, and the node it was found to concern, if it is one node. */
 interface Active {
   readonly fault: Fault
-  readonly node: NodeId
+  readonly node: NodeId | undefined
 }
 
-/** Lets faults happen to a cluster. Several may be under way at a time, of one kind and on one node too. */
+const activeText = ({ fault, node }: Active): string =>
+  node === undefined || describe(fault).includes(node) ? describe(fault) : `${describe(fault)} (${node})`
+
+/**
+ * Lets faults happen to a cluster. Several may be under way at a time, of one kind and on one node too: where they contradict each other the
+ * latest one counts, and when it ends the one before it does.
+ */
 export class Injector {
   readonly #cluster: TestCluster
   readonly #calm: Calm
@@ -105,21 +111,23 @@ export class Injector {
     Effect.gen({ self: this }, function*() {
       yield* Effect.sleep(planned.fromMs)
       const active: Active = { fault: planned.fault, node: yield* this.#nodeOf(planned.fault) }
-      this.#tell(`fault ${planned.number} begins: ${describe(planned.fault)} (${active.node})`)
+      this.#tell(`fault ${planned.number} begins: ${activeText(active)}`)
       this.#active.add(active)
       yield* this.#begin(active)
       yield* Effect.sleep(planned.toMs - planned.fromMs)
       this.#active.delete(active)
-      this.#tell(`fault ${planned.number} ends: ${describe(planned.fault)} (${active.node})`)
+      this.#tell(`fault ${planned.number} ends: ${activeText(active)}`)
       yield* this.#end(active)
     })
 
   /** Puts the cluster in its calm state and starts what is down; where no fault is under way, all is well from then on. */
   readonly calm = Effect.suspend(() => this.#settle())
 
-  #nodeOf(fault: Fault): Effect.Effect<NodeId> {
-    const [first = "n1"] = this.#cluster.ids
-    if (!("node" in fault)) return Effect.succeed(first)
+  /** Where nobody leads, the first node stands in. */
+  #nodeOf(fault: Fault): Effect.Effect<NodeId | undefined> {
+    const [first] = this.#cluster.ids
+    const nobody: NodeId | undefined = undefined
+    if (!("node" in fault)) return Effect.succeed(nobody)
     return fault.node === "leader"
       ? Effect.map(this.#cluster.leader, (leader) => leader ?? first)
       : Effect.succeed(fault.node)
@@ -127,10 +135,10 @@ export class Injector {
 
   #begin(active: Active): Effect.Effect<void> {
     const { fault, node } = active
+    if (fault._tag === "Reconnect") return Effect.sync(() => this.#cluster.network.reconnect(fault.a, fault.b))
+    if (node === undefined) return this.#settle()
     const process = this.#cluster.processes.get(node)
     switch (fault._tag) {
-      case "Reconnect":
-        return Effect.sync(() => this.#cluster.network.reconnect(fault.a, fault.b))
       case "Pause":
         return this.#cluster.pause(node)
       case "ClockJump":
@@ -147,14 +155,13 @@ export class Injector {
 
   #end(active: Active): Effect.Effect<void> {
     const settled = this.#settle()
-    if (active.fault._tag !== "Pause" || this.#isUnder(active.node, ["Pause"])) return settled
-    return Effect.andThen(settled, this.#cluster.resume(active.node))
+    const { fault, node } = active
+    if (fault._tag !== "Pause" || node === undefined || this.#isUnder(node, ["Pause"])) return settled
+    return Effect.andThen(settled, this.#cluster.resume(node))
   }
 
   #kill(node: NodeId, keepUnits: number): Effect.Effect<void> {
-    const disk = this.#cluster.disks.get(node)
-    const torn = disk === undefined || !this.#cluster.running().includes(node) ? Effect.void : disk.tear(keepUnits)
-    return torn.pipe(Effect.andThen(this.#cluster.crash(node)), Effect.andThen(this.#settle()))
+    return Effect.andThen(this.#cluster.crash(node, keepUnits), this.#settle())
   }
 
   #isUnder(node: NodeId, kinds: ReadonlyArray<Kind>): boolean {
@@ -201,13 +208,13 @@ export class Injector {
           network.cut(fault.b, fault.a)
           break
         case "Isolate":
-          network.isolate(node)
+          if (node !== undefined) network.isolate(node)
           break
         case "Deaf":
-          for (const other of others) network.cut(other, node)
+          if (node !== undefined) { for (const other of others) network.cut(other, node) }
           break
         case "Mute":
-          for (const other of others) network.cut(node, other)
+          if (node !== undefined) { for (const other of others) network.cut(node, other) }
           break
         case "Partition":
           network.partition(fault.groups)
@@ -228,13 +235,14 @@ export class Injector {
     for (const [id, disk] of this.#cluster.disks) {
       const process = this.#cluster.processes.get(id)
       const concerning = [...this.#active].filter((active) => active.node === id).map(({ fault }) => fault)
-      const slow = concerning.find((fault) => fault._tag === "SlowDisk")
+      const slow = concerning.findLast((fault) => fault._tag === "SlowDisk")
       disk.syncDelayMs = slow?.syncMs ?? this.#calm.syncDelayMs
       disk.isUnreadable = concerning.some((fault) => fault._tag === "UnreadableSector")
       const isFull = concerning.some((fault) => fault._tag === "FullDisk")
       const isFailing = concerning.some((fault) => fault._tag === "FailedSync")
       disk.nextFailure = isFull ? "DiskFull" : isFailing ? "Failed" : undefined
-      const rate = concerning.find((fault) => fault._tag === "ClockRate")?.rate ?? this.#calm.clockRates.get(id) ?? 1
+      const rate = concerning.findLast((fault) => fault._tag === "ClockRate")?.rate ?? this.#calm.clockRates.get(id) ??
+        1
       process?.setClockRate(rate)
     }
   }

@@ -59,6 +59,8 @@ export class Figure3 {
   /** By voter and term. */
   readonly votes = new Map<string, NodeId>()
   readonly #known = new Map<string, { readonly entry: Entry; readonly previousTerm: number }>()
+  /** The last entry that each server has applied since it started. */
+  readonly #applied = new Map<NodeId, LogIndex>()
 
   constructor(diskOf: DiskOf) {
     this.#diskOf = diskOf
@@ -77,6 +79,20 @@ export class Figure3 {
       const same = known.previousTerm === previousTerm && samePayload(known.entry, entry)
       demand(same, "Log Matching", () => `${id} holds another entry, or another log before it, at ${key}`)
     }
+  }
+
+  /** A server starts: its state machine holds nothing. */
+  started(id: NodeId): void {
+    this.#applied.set(id, 0)
+  }
+
+  /** A server has started and written nothing yet. */
+  sawStart({ id, log, term, votedFor }: NodeState): void {
+    const disk = this.#diskOf(id)
+    if (disk === undefined) return
+    const { entries, hardState } = disk
+    const isKept = hardState.term === term && hardState.votedFor === votedFor && entries.length === log.lastIndex
+    demand(isKept, "a node starts with what its disk holds (rule V1)", () => `${id}, term ${term}, vote ${votedFor}`)
   }
 
   /** A server takes one step. */
@@ -136,6 +152,24 @@ export class Figure3 {
     )
   }
 
+  /** Entries are applied in order, each once, none left out; only no-ops need not reach a state machine. */
+  #sawOrder(id: NodeId, index: LogIndex): void {
+    const last = this.#applied.get(id) ?? 0
+    const property = "entries are applied in order, each once"
+    demand(index > last, property, () => `${id} applies ${index} after ${last}`)
+    for (let between = last + 1; between < index; between++) {
+      const name = `${this.committed[between - 1]?.term}.${between}`
+      const isNoop = this.#known.get(name)?.entry.payload._tag === "Noop"
+      demand(isNoop, property, () => `${id} applies ${index} after ${last}, without ${name}`)
+    }
+    this.#applied.set(id, index)
+  }
+
+  /** A server has nothing more to apply. */
+  sawEnd(id: NodeId): void {
+    if (this.#applied.get(id) !== this.committed.length) this.#sawOrder(id, this.committed.length + 1)
+  }
+
   /** State Machine Safety: what a server applies is what was committed there, and is on its disk. */
   sawApply(id: NodeId, applied: EntryId, bytes: Uint8Array | undefined): void {
     const name = `${applied.term}.${applied.index}`
@@ -156,6 +190,7 @@ export class Figure3 {
       "Durability (rule L6)",
       () => `${id} applies ${name}, which is not on its disk`
     )
+    this.#sawOrder(id, applied.index)
   }
 
   /** A message leaves a server: what it promises must be on that server's disk. */
@@ -193,20 +228,5 @@ export class Figure3 {
       () => `${from} votes for ${earlier} and ${to} in term ${term}`
     )
     this.votes.set(key, to)
-  }
-}
-
-/** How many entries a server applied in a row, and which: in order, each once. */
-export class AppliedInOrder {
-  readonly #last = new Map<NodeId, LogIndex>()
-
-  started(id: NodeId): void {
-    this.#last.set(id, 0)
-  }
-
-  saw(id: NodeId, index: LogIndex): void {
-    const last = this.#last.get(id) ?? 0
-    demand(index > last, "entries are applied in order, each once", () => `${id} applies ${index} after ${last}`)
-    this.#last.set(id, index)
   }
 }

@@ -65,6 +65,8 @@ interface Seen {
 
 export interface Options<S, C, R, Q, A> {
   readonly reducer: Reducer<S, C, R, Q, A>
+  /** Every command that was ever called, by the id of its request: one that was not answered yet may be in the log, too. */
+  readonly commands: ReadonlyMap<number, C>
   readonly log: ReadonlyArray<Applied>
   readonly history: ReadonlyArray<Recorded<C, R, Q, A>>
   readonly isSame: (answer: R | A, expected: R | A) => boolean
@@ -83,9 +85,10 @@ class Judge<S, C, R, Q, A> {
 
   constructor(options: Options<S, C, R, Q, A>) {
     this.#options = options
-    const commands = new Map<number, C>()
-    for (const { id, request } of options.history) if (request._tag === "Command") commands.set(id, request.command)
-    this.#replayed = replay(options.reducer, options.log, commands)
+    this.#replayed = replay(options.reducer, options.log, options.commands)
+    for (const { id, index } of options.log) {
+      if (!options.commands.has(id)) this.found.push(`every command was called by somebody: entry ${index} was not`)
+    }
     for (const [i, { id, index }] of this.#replayed.entries()) {
       if (this.#positions.has(id)) {
         this.found.push(`a command is applied at most once: request ${id} again, as entry ${index}`)

@@ -12,6 +12,7 @@
  * ```
  */
 import * as Effect from "effect/Effect"
+import * as Formatter from "effect/Formatter"
 import * as Schema from "effect/Schema"
 import type * as StateMachine from "../services/StateMachine.ts"
 import * as Faults from "./Faults.ts"
@@ -115,10 +116,15 @@ export const hunt = (workload: Workload, options: HuntOptions): Hunted => {
 }
 
 /** The failing run again, with its trace. */
-const failureOf = ({ plan }: Run.Report, workload: Workload): Failure => {
+const failureOf = ({ plan, violation }: Run.Report, workload: Workload): Failure => {
   const report = Run.run(plan, workload, { trace: true })
-  const { detail, property } = report.violation
-    ?? { property: "the same seed gives the same run", detail: "a run that failed did not fail when it was repeated" }
+  const isSame = report.violation !== undefined && report.violation.property === violation?.property
+  const { detail, property } = isSame
+    ? report.violation
+    : {
+      property: "the same seed gives the same run",
+      detail: `was ${violation?.detail}; is ${report.violation?.detail}`
+    }
   return { seed: plan.seed, property, detail, keep: plan.faults.map(({ number }) => number), report }
 }
 
@@ -199,8 +205,8 @@ export const check = <S, C, R, Q, A>(
       hunted = join(hunted, huntOne(made, seed, { overrides }))
       const { failure } = hunted
       if (failure !== undefined) {
-        const keep = failure.keep.join(", ")
-        const replay = `Simulation.check(machine, workload, { firstSeed: ${seed}, seeds: 1, keep: [${keep}] })`
+        const again = Formatter.format({ ...overrides, firstSeed: seed, seeds: 1, keep: failure.keep })
+        const replay = `Simulation.check(machine, workload, ${again})`
         const message = format(failure, { replay })
         return yield* new SimulationFailed({ seed, property: failure.property, keep: failure.keep, message })
       }

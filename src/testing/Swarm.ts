@@ -85,8 +85,10 @@ const idsOf = (size: number): ReadonlyArray<NodeId> => Array.from({ length: size
 /** Odd sizes are the usual ones; one and even ones happen. */
 const drawSize = (draws: Draws): number => draws.pick([3, 3, 3, 3, 5, 5, 5, 1, 2, 4, 6, 7])
 
-const drawSettings = (draws: Draws): Partial<Settings.Settings> => {
-  const electionTimeoutMsMin = draws.pick([50, 100, 150, 150, 300])
+/** What is given decides what depends on it. */
+const drawSettings = (draws: Draws, given: Partial<Settings.Settings>): Partial<Settings.Settings> => {
+  const drawnMs = draws.pick([50, 100, 150, 150, 300])
+  const electionTimeoutMsMin = given.electionTimeoutMsMin ?? drawnMs
   const isSmall = draws.happens(0.5)
   const appendBytesMax = draws.pick([64, 256, 4096])
   // Safety needs neither pre-vote nor check-quorum nor stickiness, and a whole cluster gets on without any of them.
@@ -105,7 +107,8 @@ const drawSettings = (draws: Draws): Partial<Settings.Settings> => {
         uncommittedBytesMax: Math.max(appendBytesMax, draws.pick([256, 4096, 1 << 20]))
       }
       : {}),
-    ...(isBare ? { preVote, checkQuorum, leaderStickiness } : {})
+    ...(isBare ? { preVote, checkQuorum, leaderStickiness } : {}),
+    ...given
   }
 }
 
@@ -209,7 +212,9 @@ const drawFaults = (
 export const plan = (seed: number, overrides: Overrides = {}): Plan => {
   const draws = new Draws(Math.imul(seed, 0x9e3779b1))
   const size = overrides.size ?? drawSize(draws)
-  const settings = { ...drawSettings(draws), ...overrides.settings }
+  const settings = drawSettings(draws, overrides.settings ?? {})
+  const { problems = [] } = { problems: undefined, ...Settings.make(settings) }
+  if (problems.length > 0) throw new Error(`these settings cannot be simulated: ${problems.join("; ")}`)
   const { electionTimeoutMsMax, electionTimeoutMsMin } = { ...Settings.defaults, ...settings }
   const faultyMs = overrides.faultyMs ?? electionTimeoutMsMax * draws.pick([10, 20, 40])
   return {

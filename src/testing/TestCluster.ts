@@ -13,6 +13,7 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -38,7 +39,7 @@ import { StateMachine } from "../services/StateMachine.ts"
 import type { Storage, StorageError } from "../services/Storage.ts"
 import { Transport } from "../services/Transport.ts"
 import { connect } from "./Connection.ts"
-import { AppliedInOrder, type DiskOf, Figure3, Violation } from "./Figure3.ts"
+import { type DiskOf, Figure3, Violation } from "./Figure3.ts"
 import { Process } from "./Process.ts"
 import { ProgressRules } from "./ProgressRules.ts"
 import { ReadRules } from "./ReadRules.ts"
@@ -88,6 +89,13 @@ export interface Options {
   readonly observe?: (observed: Observed) => void
 }
 
+/** A node on its way up. */
+interface Starting {
+  readonly done: Deferred.Deferred<void>
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+  isCrashed: boolean
+}
+
 interface Running {
   readonly node: RaftNode.RaftNode["Service"]
   readonly machine: StateMachine["Service"]
@@ -120,9 +128,12 @@ export interface TestCluster {
   /** Stops a node as SIGSTOP does: time goes on, what comes waits. */
   readonly pause: (id: NodeId) => Effect.Effect<void>
   readonly resume: (id: NodeId) => Effect.Effect<void>
-  /** Loses what the disk has not synced and everything in memory; whoever waits for the node is told. */
-  readonly crash: (id: NodeId) => Effect.Effect<void>
-  /** Starts a node that is down, with what its disk has. */
+  /**
+   * Loses everything in memory, and what the disk has not synced but for its first `keepUnits` (see `StorageMemory.Disk.tear`; default 0).
+   * Whoever waits for the node is told. A node that is starting does not come up; for one that is down nothing happens.
+   */
+  readonly crash: (id: NodeId, keepUnits?: number) => Effect.Effect<void>
+  /** Starts a node that is down, with what its disk has. Where it is starting already, waits for that. */
   readonly restart: (id: NodeId) => Effect.Effect<void, StorageError>
   /** Of the nodes that are up, paused ones included. */
   readonly statuses: Effect.Effect<ReadonlyArray<RaftNode.Status>>
@@ -133,7 +144,6 @@ export interface TestCluster {
 /** Everything that a cluster's nodes are watched by. */
 class Watch {
   readonly figure3: Figure3
-  readonly order = new AppliedInOrder()
   readonly #votes = new VoteRules()
   readonly #timers = new TimerRules()
   readonly #reads = new ReadRules()
@@ -153,7 +163,7 @@ class Watch {
   started(id: NodeId, nowMs: number): void {
     this.#fresh.add(id)
     this.#votes.started(id, nowMs)
-    for (const rules of [this.order, this.#timers, this.#reads]) rules.started(id)
+    for (const rules of [this.figure3, this.#timers, this.#reads]) rules.started(id)
   }
 
   /** Runs a check; what it finds is kept, and is a defect of the node that was checked. */
@@ -171,7 +181,10 @@ class Watch {
   }
 
   /** A disk that fails is the test's doing; whatever else stops a node should not have happened. */
-  halted(id: NodeId, cause: Cause.Cause<StorageError>): void {
+  halted(id: NodeId, cause: Cause.Cause<unknown>, misuse: StorageError | undefined): void {
+    if (misuse !== undefined) {
+      this.violation ??= new Violation("the contract of Storage is kept", `${id}: ${misuse.message}`)
+    }
     if (Cause.hasDies(cause)) this.violation ??= new Violation("no defects", `${id}: ${Cause.pretty(cause)}`)
   }
 
@@ -180,6 +193,7 @@ class Watch {
       const { figure3 } = this
       if (this.#fresh.delete(before.id)) {
         const { log } = before
+        figure3.sawStart(before)
         figure3.sawEntries(before.id, log, Log.slice(log, { from: Log.firstIndex(log), to: log.lastIndex }))
       }
       if (event._tag === "Received" && event.from === before.id) {
@@ -209,10 +223,7 @@ class Watch {
       apply: (commands) =>
         Effect.suspend(() => {
           this.guard(() => {
-            for (const applied of commands) {
-              this.order.saw(id, applied.index)
-              this.figure3.sawApply(id, applied, applied.command)
-            }
+            for (const applied of commands) this.figure3.sawApply(id, applied, applied.command)
           })
           return inner.apply(commands)
         })
@@ -276,7 +287,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const figure3 = new Figure3(diskOf)
   const watch = new Watch(figure3, diskOf, options.observe)
   const up = new Map<NodeId, Running>()
-  const starting = new Set<NodeId>()
+  const starting = new Map<NodeId, Starting>()
   const parent = yield* Scope.Scope
   let starts = 0
 
@@ -287,35 +298,64 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   }
 
   const build = makeStart(options, { ids, network, watch, diskOf: (id) => of(disks, id) })
-  const start = Effect.fnUntraced(function*(id: NodeId) {
-    if (up.has(id) || starting.has(id)) return
-    starting.add(id)
+  const bringUp = Effect.fnUntraced(function*(id: NodeId, mine: Starting) {
     const process = of(processes, id)
     const scope = yield* Scope.fork(parent)
     watch.started(id, process.nowMs)
-    const built = yield* build(id, scope).pipe(
-      Random.withSeed(`${options.seed} ${id} ${++starts}`),
-      Effect.provideService(Clock.Clock, process.clock),
-      Effect.provideService(Scheduler.Scheduler, process),
-      Effect.onError(() => Scope.close(scope, Exit.void)),
-      Effect.ensuring(Effect.sync(() => starting.delete(id))),
-      Effect.catchTag("SettingsError", (error) => Effect.die(error))
+    // A fiber of its own, so that a crash can end it.
+    const fiber = yield* Effect.forkDetach(
+      build(id, scope).pipe(
+        Random.withSeed(`${options.seed} ${id} ${++starts}`),
+        Effect.provideService(Clock.Clock, process.clock),
+        Effect.provideService(Scheduler.Scheduler, process),
+        Effect.catchTag("SettingsError", (error) => Effect.die(error))
+      )
     )
-    yield* Effect.forkIn(
-      Effect.catchCause(built.node.halted, (cause) => Effect.sync(() => watch.halted(id, cause))),
-      scope
-    )
-    up.set(id, { scope, ...built })
+    mine.fiber = fiber
+    if (mine.isCrashed) yield* Fiber.interrupt(fiber)
+    const exit = yield* Fiber.await(fiber)
+    const halted = (cause: Cause.Cause<unknown>) => watch.halted(id, cause, of(disks, id).misuse())
+    if (Exit.isSuccess(exit) && !mine.isCrashed) {
+      up.set(id, { scope, ...exit.value })
+      const watching = Effect.catchCause(exit.value.node.halted, (cause) => Effect.sync(() => halted(cause)))
+      return yield* Effect.asVoid(Effect.forkIn(watching, scope))
+    }
+    yield* Scope.close(scope, Exit.void)
+    if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
+    halted(exit.cause)
+    return yield* Effect.failCause(exit.cause)
   })
 
-  const crash = Effect.fnUntraced(function*(id: NodeId) {
+  const start = (id: NodeId): Effect.Effect<void, StorageError> =>
+    Effect.suspend(() => {
+      if (up.has(id)) return Effect.void
+      const under = starting.get(id)
+      if (under !== undefined) return Deferred.await(under.done)
+      const mine: Starting = { done: Deferred.makeUnsafe(), fiber: undefined, isCrashed: false }
+      starting.set(id, mine)
+      return Effect.ensuring(
+        bringUp(id, mine),
+        Effect.suspend(() => {
+          starting.delete(id)
+          return Deferred.succeed(mine.done, undefined)
+        })
+      )
+    })
+
+  const crash = Effect.fnUntraced(function*(id: NodeId, keepUnits = 0) {
+    const [disk, process] = [of(disks, id), of(processes, id)]
     const running = up.get(id)
-    if (running === undefined) return
+    const under = starting.get(id)
+    if (running === undefined && under === undefined) return
     up.delete(id)
-    yield* of(disks, id).crash
+    yield* disk.tear(keepUnits)
     // What a paused process held meets a disk and a network that are gone.
-    of(processes, id).resume()
-    yield* Scope.close(running.scope, Exit.void)
+    process.resume()
+    if (under !== undefined) {
+      under.isCrashed = true
+      if (under.fiber !== undefined) yield* Fiber.interrupt(under.fiber)
+    }
+    if (running !== undefined) yield* Scope.close(running.scope, Exit.void)
   })
 
   yield* Effect.addFinalizer(() => watch.violation === undefined ? Effect.void : Effect.die(watch.violation))
@@ -338,8 +378,12 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       watch.violation = undefined
       return violation
     }),
-    partition: (...groups) => Effect.sync(() => network.partition(groups)),
-    isolate: (id) => Effect.sync(() => network.isolate(id)),
+    partition: (...groups) =>
+      Effect.sync(() => {
+        for (const id of groups.flat()) of(disks, id)
+        network.partition(groups)
+      }),
+    isolate: (id) => Effect.sync(() => network.isolate(of(disks, id).identity.nodeId)),
     heal: Effect.sync(() => network.heal()),
     pause: (id) => Effect.sync(() => of(processes, id).pause()),
     resume: (id) => Effect.sync(() => of(processes, id).resume()),

@@ -10,9 +10,8 @@ interface Timing {
   /** When this leader last had an answer of its own term from each server, or became leader. */
   heardMs: Map<NodeId, number>
   ledSinceMs: number
-  /** Election timeouts drawn since the server started, and how many different ones. */
-  draws: number
-  readonly drawn: Set<number>
+  /** The last election timeouts that were drawn since the server started. */
+  drawn: ReadonlyArray<number>
 }
 
 /** So many equal draws in a row do not happen where there are fifty values to draw from. */
@@ -22,7 +21,7 @@ export class TimerRules {
   readonly #timing = new Map<NodeId, Timing>()
 
   started(id: NodeId): void {
-    this.#timing.set(id, { heardMs: new Map(), ledSinceMs: 0, draws: 0, drawn: new Set() })
+    this.#timing.set(id, { heardMs: new Map(), ledSinceMs: 0, drawn: [] })
   }
 
   saw(observed: Observed): void {
@@ -65,16 +64,15 @@ export class TimerRules {
     }
     if (isLeader(after)) return
     if (event._tag === "Received" && event.message._tag === "AppendEntries" && event.message.term >= before.term) {
-      const isOff = after.deadlineMs >= nowMs + before.settings.electionTimeoutMsMin || after.role === before.role
+      const isOff = after.deadlineMs >= nowMs + before.settings.electionTimeoutMsMin || after === before
       demand(isOff, "a leader that is heard puts the election off (V10)", () => before.id)
     }
     if (!isMoved) return
-    timing.draws++
-    timing.drawn.add(Math.round(after.deadlineMs - nowMs))
+    timing.drawn = [...timing.drawn, Math.round(after.deadlineMs - nowMs)].slice(-equalDrawsMax)
     demand(
-      timing.draws < equalDrawsMax || timing.drawn.size > 1,
+      timing.drawn.length < equalDrawsMax || new Set(timing.drawn).size > 1,
       "every election timeout is drawn anew (V10)",
-      () => `${before.id} waited ${[...timing.drawn].join(", ")} ms ${timing.draws} times`
+      () => `${before.id} waits ${timing.drawn[0]} ms for the ${equalDrawsMax}th time in a row`
     )
   }
 }

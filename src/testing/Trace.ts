@@ -62,6 +62,9 @@ export const eventText = (event: Event): string => {
   }
 }
 
+/** Longer events are cut. */
+const eventWidth = 84
+
 const columns = (
   nowMs: number,
   node: string,
@@ -71,11 +74,11 @@ const columns = (
   commit: string,
   last: string
 ): string =>
-  `${nowMs.toFixed(3).padStart(11)} ${node.padEnd(4)} ${role.padEnd(12)} ${term.padStart(4)} ${event.padEnd(74)} ${
-    commit.padStart(6)
-  } ${last.padStart(5)}`
+  `${nowMs.toFixed(3).padStart(11)} ${node.padEnd(4)} ${role.padEnd(12)} ${term.padStart(4)} ${
+    event.slice(0, eventWidth).padEnd(eventWidth)
+  } ${commit.padStart(6)} ${last.padStart(5)}`
 
-export const header = `${"time ms".padStart(11)} node role         term ${"event".padEnd(74)} commit  last`
+export const header = `${"time ms".padStart(11)} node role         term ${"event".padEnd(eventWidth)} commit  last`
 
 /** The line of one step. */
 export const stepText = (nowMs: number, { after, event }: Observed): string =>

@@ -49,7 +49,7 @@ export class VoteRules {
   }
 
   saw(observed: Observed): void {
-    const { before, event } = observed
+    const { event } = observed
     const told = this.#of(observed)
     if (event._tag === "Received") {
       const { from, message } = event
@@ -58,7 +58,7 @@ export class VoteRules {
       this.#heard(observed, from, message, told)
     }
     this.#roleChanged(observed, told)
-    if (before.role._tag !== "PreCandidate" || event._tag === "Ticked") this.#preVoteBegins(observed, told)
+    this.#preVoteBegins(observed, told)
   }
 
   #preVoteAsked({ after, before, commands, nowMs }: Observed, from: NodeId, message: RequestPreVote, told: Told): void {
@@ -123,8 +123,8 @@ export class VoteRules {
     )
   }
 
-  #preVoteBegins({ after, event }: Observed, told: Told): void {
-    if (after.role._tag !== "PreCandidate" || event._tag !== "Ticked") return
+  #preVoteBegins({ after, commands }: Observed, told: Told): void {
+    if (!sendsOf(commands).some(({ message }) => message._tag === "RequestPreVote")) return
     told.preVotes = { term: after.term + 1, by: new Set([after.id]) }
   }
 

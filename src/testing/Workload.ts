@@ -4,7 +4,7 @@
 import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type { StateMachine } from "../services/StateMachine.ts"
-import type { Asked, Client, Outcome } from "./Clients.ts"
+import type { Client, Outcome } from "./Clients.ts"
 import type { Draws } from "./Draws.ts"
 
 /** The requests of one run, and their history. */
@@ -13,8 +13,6 @@ export interface Session {
   readonly stateMachine: Layer.Layer<StateMachine>
   /** One request of one client, a read or a write. */
   readonly request: (client: Client, isRead: boolean) => Effect.Effect<Outcome<unknown>>
-  /** A write and then a read of it, which a cluster without faults must answer. Fails with what was wrong. */
-  readonly last: (asked: Asked) => Effect.Effect<void, { readonly message: string }>
   /** What a state machine holds, asked through its own `query`: two that hold the same give the same text. */
   readonly contents: (machine: StateMachine["Service"]) => Effect.Effect<string>
   /** Everything in the history that could not have happened. */

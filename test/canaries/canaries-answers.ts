@@ -121,6 +121,6 @@ export const canaries: ReadonlyArray<Canary> = [
     find: `message._tag === "RequestPreVoteResponse" && message.voteGranted`,
     replace: `message._tag === "RequestPreVoteResponse"`,
     caughtBy: "simulation",
-    property: /^a denial's term is adopted \(V6\)/
+    property: /^a higher term is adopted/
   }
 ]

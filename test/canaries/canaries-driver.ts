@@ -79,7 +79,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "while (entries.length > 0 && (entries[entries.length - 1]?.index ?? 0) >= start) entries.pop()",
     replace: "const held = entries.length === 0 ? start - 1 : entries[entries.length - 1]?.index ?? 0",
     caughtBy: "simulation",
-    property: /^Durability \(rule L6\)/
+    property: /^(?:Durability|what a leader takes for matched)/
   },
   {
     id: "D4c",
@@ -89,7 +89,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "for (const write of withEntries) {",
     replace: "for (const write of withEntries.slice(-1)) {",
     caughtBy: "simulation",
-    property: /^Liveness/
+    property: /^(?:Liveness|Durability)/
   },
   {
     id: "D5a",
@@ -99,7 +99,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "mergeWrites(group.map((job) => job.write))",
     replace: "mergeWrites(group.map((job) => job.write).toReversed())",
     caughtBy: "simulation",
-    property: /^a vote is durable first \(rule V1\)/
+    property: /^a (?:vote|match) is durable first/
   },
   {
     id: "D5b",
@@ -111,6 +111,17 @@ export const canaries: ReadonlyArray<Canary> = [
     caughtBy: "tests",
     tests: [persister],
     property: /releases in order only after it/
+  },
+  {
+    id: "P1c",
+    rule: "persist",
+    bug: "of three writes that are merged the first is lost",
+    file: "src/domain/Command.ts",
+    find: "const withEntries = writes.filter((write) => write.entries.length > 0)",
+    replace:
+      "const withEntries = writes.filter((write, i) => write.entries.length > 0 && (i > 0 || writes.length < 3))",
+    caughtBy: "simulation",
+    property: /^the contract of Storage is kept/
   },
   {
     id: "P1a",
@@ -155,7 +166,17 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "yield* applyBatch(parts, lastApplied + 1, to)",
     replace: "yield* applyBatch(parts, Math.min(lastApplied + 2, to), to)",
     caughtBy: "simulation",
-    property: /^Liveness/
+    property: /^(?:entries are applied in order, each once|Liveness)/
+  },
+  {
+    id: "A1e",
+    rule: "apply",
+    bug: "one entry is never applied, by any node",
+    file: "src/services/Applier.ts",
+    find: `if (payload._tag === "Command") commands.push(`,
+    replace: `if (payload._tag === "Command" && index !== 7) commands.push(`,
+    caughtBy: "simulation",
+    property: /^entries are applied in order, each once/
   },
   {
     id: "A1c",
@@ -165,7 +186,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "const ready = waitingReads.filter((read) => read.index <= lastApplied)",
     replace: "const ready = waitingReads",
     caughtBy: "simulation",
-    property: /^Linearizability/
+    property: /^(?:Linearizability|Revisions rise)/
   },
   {
     id: "C1a",

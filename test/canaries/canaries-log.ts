@@ -76,7 +76,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "const at = entries.findIndex((entry) => Log.termAt(state.log, entry.index) !== entry.term)",
     replace: "const at = entries.findIndex((entry) => entry.index > state.commitIndex)",
     caughtBy: "simulation",
-    property: /^Durability \(rule L6\)/
+    property: /^(?:Durability|what a leader takes for matched)/
   },
   {
     id: "L3b",
@@ -107,7 +107,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "const at = entries.findIndex((entry) => Log.termAt(state.log, entry.index) !== entry.term)",
     replace: "const at = entries.findIndex((entry) => entry.index > state.log.lastIndex)",
     caughtBy: "simulation",
-    property: /^State Machine Safety/
+    property: /^(?:State Machine Safety|Log Matching)/
   },
   {
     id: "L3e",
@@ -127,7 +127,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "if (!Log.matches(follower.log, message.prev)) {",
     replace: "if (message.prev.index > follower.log.lastIndex + 1000) {",
     caughtBy: "simulation",
-    property: /^a match is durable first \(rule L6\)/
+    property: /^(?:a match is durable first|indices are positions)/
   },
   {
     id: "L4a",
@@ -194,7 +194,7 @@ export const canaries: ReadonlyArray<Canary> = [
     case "AppendEntriesResponse":
       return isLeader(state) ? Replication.onAppendEntriesResponse(state, from, message, turn) : state\n`,
     caughtBy: "simulation",
-    property: /^a leader gives up once it has heard no majority for an election timeout, and not before \(V9\)/
+    property: /^(?:a leader gives up|a read is confirmed)/
   },
   {
     id: "L5a",

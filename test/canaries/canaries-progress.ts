@@ -95,7 +95,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "    commitIndex: 0,\n    lastApplied: 0,",
     replace: "    commitIndex: options.entries.length,\n    lastApplied: options.entries.length,",
     caughtBy: "simulation",
-    property: /^State Machine Safety/
+    property: /^(?:State Machine Safety|Leader Completeness)/
   },
   {
     id: "L7a",

@@ -78,7 +78,7 @@ export const canaries: ReadonlyArray<Canary> = [
       return Replication.onAppendEntriesResponse(
         state, from, { ...message, result: { _tag: "Matched", matchIndex: 0 } }, turn)\n`,
     caughtBy: "simulation",
-    property: /^a leader gives up once it has heard no majority for an election timeout, and not before \(V9\)/
+    property: /^(?:a leader gives up|a read is confirmed)/
   },
   {
     id: "R2f",

@@ -227,6 +227,6 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "if (chunk === undefined || chunk.length > at) {",
     replace: "if (chunk === undefined) {",
     caughtBy: "simulation",
-    property: /^State Machine Safety/
+    property: /^(?:State Machine Safety|Log Matching|indices are positions)/
   }
 ]

@@ -44,7 +44,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "votedFor: options.hardState.votedFor,",
     replace: "votedFor: undefined,",
     caughtBy: "simulation",
-    property: /^one vote a term \(rules V1, V2\)/
+    property: /^a node starts with what its disk holds/
   },
   {
     id: "V1e",
@@ -64,7 +64,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "writes.findLast(",
     replace: "writes.find(",
     caughtBy: "simulation",
-    property: /^a vote is durable first \(rule V1\)/
+    property: /^a (?:vote|term) is durable/
   },
   {
     id: "V1g",

@@ -14,7 +14,7 @@ import { canaries as timers } from "./canaries-timers.ts"
 import { canaries as votes } from "./canaries-votes.ts"
 
 /** How many seeds a canary has to be found in. */
-export const seedsMax = 300
+export const seedsMax = 500
 
 interface Substitution {
   readonly id: string

@@ -297,6 +297,7 @@ export abstract class Servers {
   protected abstract post(from: NodeId, to: NodeId, message: Message): void
 
   private start(id: NodeId, server: Server): NodeState.NodeState {
+    this.figure3.started(id)
     this.seed = (Math.imul(this.seed, 1_664_525) + 1_013_904_223) >>> 0
     server.state = NodeState.make({
       id,

@@ -3,8 +3,8 @@
  * (`Swarm.ts`) makes other runs of them all, so that the line then says what kind of run it had been.
  */
 export const keptSeeds: ReadonlyArray<{ readonly seed: number; readonly why: string }> = [
-  { seed: 1, why: "the first" },
-  { seed: 2, why: "many nodes" },
-  { seed: 5, why: "many leaders" },
+  { seed: 1, why: "a sample: the first" },
+  { seed: 2, why: "a sample" },
+  { seed: 5, why: "a sample" },
   { seed: 385, why: "a late denial, of a request of an older term, took back a vote that had been granted" }
 ]

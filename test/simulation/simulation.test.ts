@@ -4,7 +4,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { Counter } from "../../examples/counter.ts"
 import * as StateMachine from "../../src/services/StateMachine.ts"
+import type { Draws } from "../../src/testing/Draws.ts"
 import { workload } from "../../src/testing/KeyValueWorkload.ts"
 import * as Run from "../../src/testing/Run.ts"
 import * as Simulation from "../../src/testing/Simulation.ts"
@@ -98,13 +100,22 @@ describe("Simulation.check", () => {
       assert.isAbove(totals.committed, 100)
     }))
 
+  it.effect("judges what comes after the last write as well", () =>
+    Effect.gen(function*() {
+      const counter = { command: (draws: Draws) => ({ add: draws.between(1, 9) }), query: () => undefined }
+      for (const firstSeed of [239, 320]) yield* Simulation.check(Counter, counter, { firstSeed, seeds: 1 })
+    }))
+
   it.effect("finds a machine that keeps what is no part of its state, and says how to see it again", () =>
     Effect.gen(function*() {
       // Every node that runs it counts on, a restarted one from where the others are.
       let count = 0
       const machine = listMachine((text) => `${text} ${++count}`)
-      const failed = yield* Effect.flip(Simulation.check(machine, texts, { seeds: 20 }))
+      const failed = yield* Effect.flip(Simulation.check(machine, texts, { seeds: 20, size: 3 }))
       assert.include(["Liveness", "Linearizability"], failed.property)
-      assert.match(failed.message, /again: Simulation\.check\(machine, workload, \{ firstSeed: \d+, seeds: 1, keep: \[/)
+      assert.match(
+        failed.message,
+        /again: Simulation\.check\(machine, workload, \{"size":3,"firstSeed":\d+,"seeds":1,"keep":\[/
+      )
     }))
 })
