@@ -99,6 +99,9 @@ export class Injector {
   readonly #calm: Calm
   readonly #tell: (line: string) => void
   readonly #active = new Set<Active>()
+  readonly #starting = new Set<NodeId>()
+  /** Nodes that were to be started while they were starting: that may come to nothing. */
+  readonly #again = new Set<NodeId>()
 
   constructor(cluster: TestCluster, calm: Calm, tell: (line: string) => void) {
     this.#cluster = cluster
@@ -146,8 +149,10 @@ export class Injector {
       case "WallClock":
         return Effect.sync(() => process?.setWallClock(fault.byMs))
       case "Crash":
-      case "UnreadableSector":
         return this.#kill(node, fault.keepUnits)
+      case "UnreadableSector":
+        // It tries to start, and says why it cannot.
+        return Effect.andThen(this.#kill(node, fault.keepUnits), this.start(node))
       default:
         return this.#settle()
     }
@@ -249,13 +254,28 @@ export class Injector {
 
   /** Starts a node and looks after it: one that stops because its disk failed is started again. */
   readonly start = (id: NodeId): Effect.Effect<void> =>
-    this.#cluster.restart(id).pipe(
-      Effect.andThen(Effect.suspend(() => this.watch(id))),
+    Effect.suspend(() => {
+      if (this.#starting.has(id)) {
+        this.#again.add(id)
+        return Effect.void
+      }
+      this.#starting.add(id)
+      return Effect.asVoid(Effect.forkDetach(this.#bringUp(id)))
+    })
+
+  #bringUp(id: NodeId): Effect.Effect<void> {
+    return this.#cluster.restart(id).pipe(
       // A disk that cannot be read or written: the fault that made it so starts the node again when it ends.
       Effect.catch((error) => Effect.sync(() => this.#tell(`${id} does not start: ${error.message}`))),
-      Effect.forkDetach,
-      Effect.asVoid
+      Effect.andThen(Effect.suspend(() => {
+        this.#starting.delete(id)
+        const isWanted = this.#again.delete(id)
+        if (!this.#cluster.running().includes(id)) return isWanted ? this.#settle() : Effect.void
+        const paused = this.#isUnder(id, ["Pause"]) ? this.#cluster.pause(id) : Effect.void
+        return Effect.andThen(paused, this.watch(id))
+      }))
     )
+  }
 
   /** Starts `id` again whenever it stops by itself. */
   readonly watch = (id: NodeId): Effect.Effect<void> => {

@@ -5,7 +5,7 @@ import * as Log from "../domain/Log.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { isLeader, type LeaderState } from "../domain/NodeState.ts"
 import { demand, type DiskOf } from "./Figure3.ts"
-import type { Observed } from "./TestCluster.ts"
+import type { Observed } from "./Watch.ts"
 
 export class ProgressRules {
   readonly #diskOf: DiskOf

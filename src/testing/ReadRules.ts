@@ -6,7 +6,7 @@ import type { RequestId } from "../domain/Event.ts"
 import type { AppendEntries, AppendEntriesResponse } from "../domain/Message.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { demand, majorityOf } from "./Figure3.ts"
-import type { Observed } from "./TestCluster.ts"
+import type { Observed } from "./Watch.ts"
 
 interface Asked {
   readonly by: NodeId

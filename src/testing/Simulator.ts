@@ -36,8 +36,8 @@ export class Livelock extends Error {
   override readonly name = "Livelock"
 }
 
-/** More tasks than this in one instant are taken for a loop. */
-const tasksOfInstantMax = 1_000_000
+/** More tasks and timers than this in one instant are taken for a loop. */
+const happeningsOfInstantMax = 1_000_000
 
 export interface Options {
   readonly seed: number
@@ -59,6 +59,8 @@ export class Simulator implements Scheduler.Scheduler, Scheduler.SchedulerDispat
   readonly #timers: Array<Timer> = []
   #opsUntilYield = 0
   #timersSet = 0
+  #instantMs = 0
+  #happened = 0
 
   constructor(options: Options) {
     this.#draws = new Draws(options.seed)
@@ -86,10 +88,20 @@ export class Simulator implements Scheduler.Scheduler, Scheduler.SchedulerDispat
   }
 
   flush(): void {
-    let tasks = 0
     for (let task = this.#next(); task !== undefined; task = this.#next()) {
-      if (++tasks > tasksOfInstantMax) throw new Livelock(`at ${this.nowMs} ms fibers wake each other without end`)
+      this.#count()
       task()
+    }
+  }
+
+  /** One more thing that happens in this instant. */
+  #count(): void {
+    if (this.#instantMs !== this.nowMs) {
+      this.#instantMs = this.nowMs
+      this.#happened = 0
+    }
+    if (++this.#happened > happeningsOfInstantMax) {
+      throw new Livelock(`at ${this.nowMs} ms fibers and timers set each other off without end`)
     }
   }
 
@@ -146,9 +158,11 @@ export class Simulator implements Scheduler.Scheduler, Scheduler.SchedulerDispat
     while (next?.isCancelled === true) next = this.#pop()
     if (next === undefined) return false
     this.nowMs = next.atMs
+    this.#count()
     next.fire()
     while (this.#timers[0] !== undefined && this.#timers[0].atMs <= this.nowMs) {
       const due = this.#pop()
+      this.#count()
       if (due !== undefined && !due.isCancelled) due.fire()
     }
     return true

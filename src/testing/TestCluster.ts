@@ -22,15 +22,9 @@ import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
-import type { Command } from "../domain/Command.ts"
 import * as Configuration from "../domain/Configuration.ts"
-import type { Event } from "../domain/Event.ts"
-import { broken, BrokenPromise, checkState, checkStep } from "../domain/Invariants.ts"
-import * as Log from "../domain/Log.ts"
 import type { NodeId } from "../domain/NodeId.ts"
-import type { NodeState } from "../domain/NodeState.ts"
 import type { Settings } from "../domain/Settings.ts"
-import { step } from "../domain/Step.ts"
 import * as StorageMemory from "../layers/StorageMemory.ts"
 import * as TransportMemory from "../layers/TransportMemory.ts"
 import * as RaftClient from "../services/RaftClient.ts"
@@ -39,31 +33,11 @@ import { StateMachine } from "../services/StateMachine.ts"
 import type { Storage, StorageError } from "../services/Storage.ts"
 import { Transport } from "../services/Transport.ts"
 import { connect } from "./Connection.ts"
-import { type DiskOf, Figure3, Violation } from "./Figure3.ts"
+import { Figure3, type Violation } from "./Figure3.ts"
 import { Process } from "./Process.ts"
-import { ProgressRules } from "./ProgressRules.ts"
-import { ReadRules } from "./ReadRules.ts"
-import { TimerRules } from "./TimerRules.ts"
-import { VoteRules } from "./VoteRules.ts"
+import { type Observed, Watch } from "./Watch.ts"
 
-/** `step`, checked: a property that does not hold is a defect that names it. */
-export const checkedStep: typeof step = (state, event, nowMs) => {
-  const stepped = step(state, event, nowMs)
-  const found = [...checkState(stepped.state), ...checkStep(state, stepped.state, stepped.commands)]
-  const [first, ...more] = new Set(found)
-  if (first !== undefined) throw broken(first, [`${state.id} after ${event._tag}`, ...more].join("; "))
-  return stepped
-}
-
-/** One step of one node. */
-export interface Observed {
-  readonly before: NodeState
-  readonly event: Event
-  readonly after: NodeState
-  readonly commands: ReadonlyArray<Command>
-  /** Of the node's own monotonic clock. */
-  readonly nowMs: number
-}
+export type { Observed } from "./Watch.ts"
 
 export interface Options {
   /** Nodes n1 … n(size). */
@@ -141,95 +115,6 @@ export interface TestCluster {
   readonly leader: Effect.Effect<NodeId | undefined>
 }
 
-/** Everything that a cluster's nodes are watched by. */
-class Watch {
-  readonly figure3: Figure3
-  readonly #votes = new VoteRules()
-  readonly #timers = new TimerRules()
-  readonly #reads = new ReadRules()
-  readonly #progress: ProgressRules
-  violation: Violation | undefined
-  readonly #observe: Options["observe"]
-  /** Nodes that have not stepped since they started: what they read from disk is to be seen first. */
-  readonly #fresh = new Set<NodeId>()
-
-  constructor(figure3: Figure3, diskOf: DiskOf, observe: Options["observe"]) {
-    this.figure3 = figure3
-    this.#progress = new ProgressRules(diskOf)
-    this.#observe = observe
-  }
-
-  /** `nowMs`: of the node's own monotonic clock. */
-  started(id: NodeId, nowMs: number): void {
-    this.#fresh.add(id)
-    this.#votes.started(id, nowMs)
-    for (const rules of [this.figure3, this.#timers, this.#reads]) rules.started(id)
-  }
-
-  /** Runs a check; what it finds is kept, and is a defect of the node that was checked. */
-  guard<A>(check: () => A): A {
-    try {
-      return check()
-    } catch (error) {
-      this.violation ??= error instanceof Violation
-        ? error
-        : error instanceof BrokenPromise
-        ? new Violation(error.property, error.message)
-        : new Violation("no defects", error instanceof Error ? error.stack ?? error.message : String(error))
-      throw error
-    }
-  }
-
-  /** A disk that fails is the test's doing; whatever else stops a node should not have happened. */
-  halted(id: NodeId, cause: Cause.Cause<unknown>, misuse: StorageError | undefined): void {
-    if (misuse !== undefined) {
-      this.violation ??= new Violation("the contract of Storage is kept", `${id}: ${misuse.message}`)
-    }
-    if (Cause.hasDies(cause)) this.violation ??= new Violation("no defects", `${id}: ${Cause.pretty(cause)}`)
-  }
-
-  readonly step: typeof step = (before, event, nowMs) =>
-    this.guard(() => {
-      const { figure3 } = this
-      if (this.#fresh.delete(before.id)) {
-        const { log } = before
-        figure3.sawStart(before)
-        figure3.sawEntries(before.id, log, Log.slice(log, { from: Log.firstIndex(log), to: log.lastIndex }))
-      }
-      if (event._tag === "Received" && event.from === before.id) {
-        figure3.sawMessage(before.id, before.id, event.message)
-      }
-      const stepped = checkedStep(before, event, nowMs)
-      figure3.sawStep(before, stepped.state, stepped.commands)
-      const observed: Observed = { before, event, after: stepped.state, commands: stepped.commands, nowMs }
-      for (const rules of [this.#votes, this.#timers, this.#progress, this.#reads]) rules.saw(observed)
-      this.#observe?.(observed)
-      return stepped
-    })
-
-  readonly transport = (id: NodeId) => (inner: Transport["Service"]) =>
-    Transport.of({
-      ...inner,
-      send: (to, message) =>
-        Effect.suspend(() => {
-          this.guard(() => this.figure3.sawMessage(id, to, message))
-          return inner.send(to, message)
-        })
-    })
-
-  readonly machine = (id: NodeId) => (inner: StateMachine["Service"]) =>
-    StateMachine.of({
-      ...inner,
-      apply: (commands) =>
-        Effect.suspend(() => {
-          this.guard(() => {
-            for (const applied of commands) this.figure3.sawApply(id, applied, applied.command)
-          })
-          return inner.apply(commands)
-        })
-    })
-}
-
 const nodeLayer = (options: Options, ids: ReadonlyArray<NodeId>, watch: Watch) => {
   const { requestTimeoutMs, settings, waitingRequestsMax } = options
   return RaftNode.layer({
@@ -276,8 +161,11 @@ const makeStart = (
 export const make = Effect.fnUntraced(function*(options: Options) {
   const ids = Array.from({ length: options.size }, (_, i) => `n${i + 1}`)
   const outer = { scheduler: yield* Scheduler.Scheduler, clock: yield* Clock.Clock }
+  const outside = Effect.runForkWith(yield* Effect.context<never>())
   const network = TransportMemory.makeNetwork({
     seed: options.seed,
+    // In the test's time: what a node has sent travels on while it is paused, and whatever its clock does.
+    after: (delayMs, arrive) => outside(Effect.andThen(Effect.sleep(delayMs), Effect.sync(arrive))),
     ...options.network,
     ...(options.tap === undefined ? {} : { tap: options.tap })
   })
@@ -314,15 +202,18 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     mine.fiber = fiber
     if (mine.isCrashed) yield* Fiber.interrupt(fiber)
     const exit = yield* Fiber.await(fiber)
-    const halted = (cause: Cause.Cause<unknown>) => watch.halted(id, cause, of(disks, id).misuse())
+    const halted = (node: object, cause: Cause.Cause<unknown>) => watch.halted(id, node, cause, of(disks, id).misuse())
     if (Exit.isSuccess(exit) && !mine.isCrashed) {
       up.set(id, { scope, ...exit.value })
-      const watching = Effect.catchCause(exit.value.node.halted, (cause) => Effect.sync(() => halted(cause)))
+      const watching = Effect.catchCause(
+        exit.value.node.halted,
+        (cause) => Effect.sync(() => halted(exit.value.node, cause))
+      )
       return yield* Effect.asVoid(Effect.forkIn(watching, scope))
     }
     yield* Scope.close(scope, Exit.void)
     if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
-    halted(exit.cause)
+    halted(mine, exit.cause)
     return yield* Effect.failCause(exit.cause)
   })
 
@@ -358,7 +249,21 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     if (running !== undefined) yield* Scope.close(running.scope, Exit.void)
   })
 
-  yield* Effect.addFinalizer(() => watch.violation === undefined ? Effect.void : Effect.die(watch.violation))
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function*() {
+      // A node that has just stopped tells its callers first.
+      yield* Effect.yieldNow
+      for (const [id, { node }] of up) {
+        const halted = yield* Effect.forkDetach(Effect.exit(node.halted), { startImmediately: true })
+        const exit = halted.pollUnsafe()
+        if (exit === undefined) yield* Fiber.interrupt(halted)
+        else if (Exit.isSuccess(exit) && Exit.isFailure(exit.value)) {
+          watch.halted(id, node, exit.value.cause, of(disks, id).misuse())
+        }
+      }
+      if (watch.violation !== undefined) return yield* Effect.die(watch.violation)
+    })
+  )
   yield* Effect.orDie(Effect.forEach(ids, start, { discard: true }))
   const node = (id: NodeId) => of(up, id).node
   const running = () => [...up.keys()]

@@ -4,7 +4,7 @@
 import type { NodeId } from "../domain/NodeId.ts"
 import { isLeader, type NodeState } from "../domain/NodeState.ts"
 import { demand, majorityOf } from "./Figure3.ts"
-import type { Observed } from "./TestCluster.ts"
+import type { Observed } from "./Watch.ts"
 
 interface Timing {
   /** When this leader last had an answer of its own term from each server, or became leader. */

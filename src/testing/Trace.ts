@@ -12,7 +12,7 @@
 import type { EntryId } from "../domain/Entry.ts"
 import type { Event } from "../domain/Event.ts"
 import type { Message } from "../domain/Message.ts"
-import type { Observed } from "./TestCluster.ts"
+import type { Observed } from "./Watch.ts"
 
 const idText = (id: EntryId): string => `${id.term}.${id.index}`
 

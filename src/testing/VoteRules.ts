@@ -9,7 +9,7 @@ import type { Message, RequestPreVote, RequestVote } from "../domain/Message.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { isLeader, leaderIdOf, type NodeState } from "../domain/NodeState.ts"
 import { demand, majorityOf } from "./Figure3.ts"
-import type { Observed } from "./TestCluster.ts"
+import type { Observed } from "./Watch.ts"
 
 /** What one server was told since it started. */
 interface Told {

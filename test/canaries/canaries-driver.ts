@@ -49,7 +49,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "if (outstanding === 0 && isEmptyWrite(write)) return releaseAll(then)",
     replace: "if (isEmptyWrite(write)) return releaseAll(then)",
     caughtBy: "simulation",
-    property: /^a match is durable first \(rule L6\)/
+    property: /^(?:a match is durable first|Durability)/
   },
   {
     id: "D3a",
@@ -79,7 +79,8 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "while (entries.length > 0 && (entries[entries.length - 1]?.index ?? 0) >= start) entries.pop()",
     replace: "const held = entries.length === 0 ? start - 1 : entries[entries.length - 1]?.index ?? 0",
     caughtBy: "simulation",
-    property: /^(?:Durability|what a leader takes for matched)/
+    property:
+      /^(?:Durability|what a leader takes for matched|the contract of Storage is kept|terms rise in the log|Log Matching)/
   },
   {
     id: "D4c",
@@ -89,7 +90,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "for (const write of withEntries) {",
     replace: "for (const write of withEntries.slice(-1)) {",
     caughtBy: "simulation",
-    property: /^(?:Liveness|Durability)/
+    property: /^(?:Durability|what a leader takes for matched|the contract of Storage is kept|Liveness|Log Matching)/
   },
   {
     id: "D5a",
@@ -99,7 +100,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "mergeWrites(group.map((job) => job.write))",
     replace: "mergeWrites(group.map((job) => job.write).toReversed())",
     caughtBy: "simulation",
-    property: /^a (?:vote|match) is durable first/
+    property: /^a (?:vote|term|match) is durable/
   },
   {
     id: "D5b",
@@ -133,7 +134,7 @@ export const canaries: ReadonlyArray<Canary> = [
     replace: `      for (const job of group) yield* releaseAll(job.then)
       if (!isEmptyWrite(write)) yield* storage.persist(write)`,
     caughtBy: "simulation",
-    property: /^a term is durable before it is spoken of \(rule V1\)/
+    property: /^a (?:vote|term|match) is durable/
   },
   {
     id: "P1b",
@@ -146,7 +147,7 @@ export const canaries: ReadonlyArray<Canary> = [
         Effect.forEach(command.then, release(parts), { discard: true })
       )`,
     caughtBy: "simulation",
-    property: /^a term is durable before it is spoken of \(rule V1\)/
+    property: /^a (?:vote|term|match) is durable/
   },
   {
     id: "A1a",

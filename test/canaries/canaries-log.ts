@@ -34,7 +34,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "Math.min(message.leaderCommit, lastNewIndex)",
     replace: "Math.min(message.leaderCommit, stored.log.lastIndex)",
     caughtBy: "simulation",
-    property: /^State Machine Safety/
+    property: /^(?:State Machine Safety|Leader Completeness|Log Matching)/
   },
   {
     id: "L2b",
@@ -66,7 +66,7 @@ export const canaries: ReadonlyArray<Canary> = [
     const known = Math.min(message.leaderCommit, follower.log.lastIndex)
     return { ...follower, commitIndex: Math.max(follower.commitIndex, known) }`,
     caughtBy: "simulation",
-    property: /^State Machine Safety/
+    property: /^(?:State Machine Safety|Leader Completeness|Log Matching)/
   },
   {
     id: "L3a",
@@ -107,7 +107,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "const at = entries.findIndex((entry) => Log.termAt(state.log, entry.index) !== entry.term)",
     replace: "const at = entries.findIndex((entry) => entry.index > state.log.lastIndex)",
     caughtBy: "simulation",
-    property: /^(?:State Machine Safety|Log Matching)/
+    property: /^(?:State Machine Safety|Log Matching|Durability)/
   },
   {
     id: "L3e",
@@ -127,7 +127,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "if (!Log.matches(follower.log, message.prev)) {",
     replace: "if (message.prev.index > follower.log.lastIndex + 1000) {",
     caughtBy: "simulation",
-    property: /^(?:a match is durable first|indices are positions)/
+    property: /^(?:a match is durable first|indices are positions|Log Matching)/
   },
   {
     id: "L4a",
@@ -137,7 +137,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "acknowledge(stored, from, message, lastNewIndex, turn)",
     replace: "acknowledge(stored, from, message, stored.log.lastIndex, turn)",
     caughtBy: "simulation",
-    property: /^what a leader takes for matched is on that disk \(L4, L6\)/
+    property: /^(?:what a leader takes for matched|Durability)/
   },
   {
     id: "L4b",
@@ -157,7 +157,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "Progress.advanceMatchIndex(progress, result.matchIndex)",
     replace: "Progress.advanceMatchIndex(progress, Math.max(result.matchIndex, progress.nextIndex - 1))",
     caughtBy: "simulation",
-    property: /^what a leader takes for matched is on that disk \(L4, L6\)/
+    property: /^(?:what a leader takes for matched|Durability)/
   },
   {
     id: "L4d",
@@ -168,7 +168,7 @@ export const canaries: ReadonlyArray<Canary> = [
     replace:
       "Progress.becomeProbe({ ...progress, matchIndex: Math.max(progress.matchIndex, nextIndex - 1) }, nextIndex)",
     caughtBy: "simulation",
-    property: /^what a leader takes for matched is on that disk \(L4, L6\)/
+    property: /^(?:what a leader takes for matched|Durability)/
   },
   {
     id: "L4e",

@@ -10,6 +10,7 @@ const within: ReadonlyArray<readonly [id: string, bound: string, property: RegEx
   ["V1c", "elections", /^a changed term or vote is written \(V1\)/],
   ["V1d", "crashes", /^one vote a term \(rules V1, V2\)/],
   ["V1e", "elections", /^merged writes leave what the writes would/],
+  ["V1f", "elections", /^merged writes leave what the writes would/],
   ["V1g", "disks", /^RequestVoteResponse waits for the disk \(L6, V1\)/],
   ["V2a", "elections", /^the vote is cleared only when the term grows \(V2\)/],
   ["V2b", "pre-vote", /^the vote is cleared only when the term grows \(V2\)/],
@@ -38,6 +39,8 @@ const within: ReadonlyArray<readonly [id: string, bound: string, property: RegEx
   ["L6b", "elections", /^a commit is on the disks of a majority \(rule L6\)/],
   ["L6e", "crashes", /^AppendEntriesResponse waits for the disk \(L6, V1\)/],
   ["L6f", "crashes", /^AppendEntriesResponse waits for the disk \(L6, V1\)/],
+  ["D4b", "elections", /^merged writes leave what the writes would/],
+  ["D4c", "elections", /^(?:merged writes leave what the writes would|no promise is broken)/],
   ["R1a", "crashes", /^reads see the own term's no-op \(R1\)/],
   ["R2a", "reads", /^a read sees everything committed before it \(rules R1, R2\)/],
   ["R2f", "crashes", /^a read sees everything committed before it \(rules R1, R2\)/]

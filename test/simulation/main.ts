@@ -76,11 +76,19 @@ const printFailure = (failure: Simulation.Failure, { lines }: Flags): void => {
   print(Simulation.format(failure, { replay: replayOf(failure), ...(lines === undefined ? {} : { lines }) }))
 }
 
+const write = (file: string, text: string): void => {
+  try {
+    writeFileSync(file, text)
+  } catch (error) {
+    throw new UsageError(`--history cannot be written: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
 /** One seed, as it was, with its trace. */
 const replay = (seed: number, flags: Flags): number => {
   const plan = Swarm.plan(seed, flags.keep === undefined ? {} : { keep: flags.keep })
   const report = Run.run(plan, workload, { trace: true })
-  if (flags.history !== undefined) writeFileSync(flags.history, report.history)
+  if (flags.history !== undefined) write(flags.history, report.history)
   const { violation } = report
   const failure: Simulation.Failure = {
     seed,
