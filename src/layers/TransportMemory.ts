@@ -162,6 +162,22 @@ class Luck {
   }
 }
 
+/** What a test can do to links. */
+const linkControls = (links: Links): Pick<Network, "cut" | "slow" | "isolate" | "partition" | "heal"> => ({
+  cut: (from, to) => void links.cuts.add(linkKey(from, to)),
+  slow: (from, to, byMs) => void links.slowMs.set(linkKey(from, to), byMs),
+  isolate: (id) => void links.isolated.add(id),
+  partition: (groups) => {
+    links.groupOf = new Map(groups.flatMap((group, number) => group.map((id) => [id, number] as const)))
+  },
+  heal: () => {
+    links.cuts.clear()
+    links.slowMs.clear()
+    links.isolated.clear()
+    links.groupOf = new Map()
+  }
+})
+
 /** A network whose links are all up. Example: `makeNetwork({ seed: 7, delayMsMin: 1, delayMsMax: 10 })`. */
 export const makeNetwork = (options: NetworkOptions): Network => {
   const receivers = new Map<NodeId, (event: Inbound) => void>()
@@ -205,22 +221,11 @@ export const makeNetwork = (options: NetworkOptions): Network => {
 
   return {
     setFaults: (changed) => void (luck.faults = { ...luck.faults, ...changed }),
-    cut: (from, to) => void links.cuts.add(linkKey(from, to)),
-    slow: (from, to, byMs) => void links.slowMs.set(linkKey(from, to), byMs),
     reconnect: (a, b) => {
       breakOff(a, b)
       breakOff(b, a)
     },
-    isolate: (id) => void links.isolated.add(id),
-    partition: (groups) => {
-      links.groupOf = new Map(groups.flatMap((group, number) => group.map((id) => [id, number] as const)))
-    },
-    heal: () => {
-      links.cuts.clear()
-      links.slowMs.clear()
-      links.isolated.clear()
-      links.groupOf = new Map()
-    },
+    ...linkControls(links),
     delivered: () => counts.Delivered,
     dropped: () => counts.Lost + counts.Cut + counts.Down,
     listen: (id, deliver) => {

@@ -189,21 +189,23 @@ export class Injector {
   #settleNetwork(): void {
     const { ids, network } = this.#cluster
     network.heal()
-    let faults = this.#calm.network
+    const changed: { -readonly [K in keyof TransportMemory.Faults]?: number } = {}
     for (const { fault, node } of this.#active) {
       const others = ids.filter((id) => id !== node)
       switch (fault._tag) {
         case "Loss":
-          faults = { ...faults, lossProbability: fault.probability }
+          changed.lossProbability = fault.probability
           break
         case "Duplication":
-          faults = { ...faults, duplicateProbability: fault.probability }
+          changed.duplicateProbability = fault.probability
           break
         case "Delay":
-          faults = { ...faults, delayMsMin: fault.delayMsMin, delayMsMax: fault.delayMsMax }
+          changed.delayMsMin = fault.delayMsMin
+          changed.delayMsMax = fault.delayMsMax
           break
         case "Stragglers":
-          faults = { ...faults, stragglerProbability: fault.probability, stragglerDelayMsMax: fault.delayMsMax }
+          changed.stragglerProbability = fault.probability
+          changed.stragglerDelayMsMax = fault.delayMsMax
           break
         case "CutOneWay":
           network.cut(fault.from, fault.to)
@@ -233,7 +235,7 @@ export class Injector {
         default:
       }
     }
-    network.setFaults(faults)
+    network.setFaults({ ...this.#calm.network, ...changed })
   }
 
   #settleNodes(): void {

@@ -108,13 +108,16 @@ const makeSession = <S, C, R, Q, A>(
         isSame,
         format: (value) => Formatter.format(value)
       }),
-    counts: () => {
-      const count = (tag: Outcome<unknown>["_tag"]) => history.filter(({ outcome }) => outcome._tag === tag).length
-      return { done: count("Done"), notApplied: count("NotApplied"), unknown: count("Unknown") }
-    },
+    counts: () => countsOf(history.map(({ outcome }) => outcome._tag)),
     history: () => history.map((recorded) => JSON.stringify(lineOf(recorded)) + "\n").join("")
   }
 }
+
+const countsOf = (tags: ReadonlyArray<Outcome<unknown>["_tag"]>) => ({
+  done: tags.filter((tag) => tag === "Done").length,
+  notApplied: tags.filter((tag) => tag === "NotApplied").length,
+  unknown: tags.filter((tag) => tag === "Unknown").length
+})
 
 const lineOf = <C, R, Q, A>({ call, client, outcome, request, return: end }: LogOrder.Recorded<C, R, Q, A>) => ({
   client,

@@ -205,7 +205,12 @@ const drawFaults = (
       fromMs = isRelay ? toMs : fromMs + draws.between(1, 2 * everyMs)
     }
   }
-  return faults.toSorted((x, y) => x.fromMs - y.fromMs).map((fault, i) => ({ number: i + 1, ...fault }))
+  return faults.toSorted((x, y) => x.fromMs - y.fromMs).map(({ fault, fromMs, toMs }, i) => ({
+    number: i + 1,
+    fromMs,
+    toMs,
+    fault
+  }))
 }
 
 /** The run of `seed`. */

@@ -66,6 +66,13 @@ export class Watch {
     for (const rules of [this.figure3, this.#timers, this.#reads]) rules.started(id)
   }
 
+  /** Forgets the violation, and tells what it was. */
+  take(): Violation | undefined {
+    const { violation } = this
+    this.violation = undefined
+    return violation
+  }
+
   /** Runs a check; what it finds is kept, and is a defect of the node that was checked. */
   guard<A>(check: () => A): A {
     try {
