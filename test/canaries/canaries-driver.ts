@@ -197,7 +197,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "results[next++]",
     replace: "results[results.length - ++next]",
     caughtBy: "simulation",
-    property: /^Linearizability/
+    property: /^(?:Linearizability|Revisions rise)/
   },
   {
     id: "C1b",
@@ -207,7 +207,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "const index = first.index + i",
     replace: "const index = first.index",
     caughtBy: "simulation",
-    property: /^Linearizability/
+    property: /^(?:Linearizability|Revisions rise)/
   },
   {
     id: "C1c",
@@ -239,7 +239,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "Number(clock.monotonicTimeNanosUnsafe()) / 1e6",
     replace: "clock.currentTimeMillisUnsafe()",
     caughtBy: "simulation",
-    property: /^term, log and loyalty decide a pre-vote, and nothing else \(V4, V5, V8\)/
+    property: /^(?:term, log and loyalty decide a pre-vote|Liveness)/
   },
   {
     id: "T1b",

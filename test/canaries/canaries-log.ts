@@ -107,7 +107,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "const at = entries.findIndex((entry) => Log.termAt(state.log, entry.index) !== entry.term)",
     replace: "const at = entries.findIndex((entry) => entry.index > state.log.lastIndex)",
     caughtBy: "simulation",
-    property: /^(?:State Machine Safety|Log Matching|Durability)/
+    property: /^(?:State Machine Safety|Log Matching|Durability|what a leader takes for matched)/
   },
   {
     id: "L3e",

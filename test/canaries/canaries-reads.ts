@@ -128,7 +128,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "waiting.resume(Effect.fail(new OutcomeUnknown()))",
     replace: "waiting.resume(Effect.fail(notLeader(undefined)))",
     caughtBy: "simulation",
-    property: /^Linearizability/
+    property: /^(?:Linearizability|Revisions rise)/
   },
   {
     id: "R4b",
@@ -160,7 +160,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: `if (waiting._tag === "Proposal" && waiting.entry === undefined) waiting`,
     replace: `if (waiting._tag === "Proposal") waiting`,
     caughtBy: "simulation",
-    property: /^Linearizability/
+    property: /^(?:Linearizability|Revisions rise)/
   },
   {
     id: "R4e",
@@ -170,7 +170,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "waiting.entry?.term === entry.term && result !== undefined",
     replace: "result !== undefined",
     caughtBy: "simulation",
-    property: /^Linearizability/
+    property: /^(?:Linearizability|Revisions rise)/
   },
   {
     id: "R4f",
@@ -180,6 +180,6 @@ export const canaries: ReadonlyArray<Canary> = [
     find: `if (failure._tag === "Lost" && !request.repeatable) return yield* new OutcomeUnknown()`,
     replace: "",
     caughtBy: "simulation",
-    property: /^Linearizability/
+    property: /^(?:Linearizability|Revisions rise)/
   }
 ]
