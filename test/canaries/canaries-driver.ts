@@ -239,7 +239,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "Number(clock.monotonicTimeNanosUnsafe()) / 1e6",
     replace: "clock.currentTimeMillisUnsafe()",
     caughtBy: "simulation",
-    property: /^(?:term, log and loyalty decide a pre-vote|Liveness)/
+    property: /^(?:term, log and loyalty decide a pre-vote|only what V10 names|Liveness)/
   },
   {
     id: "T1b",

@@ -117,7 +117,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "if (!Log.matches(follower.log, message.prev)) {",
     replace: "if (message.prev.index > follower.log.lastIndex) {",
     caughtBy: "simulation",
-    property: /^Log Matching/
+    property: /^(?:Log Matching|State Machine Safety|Durability|what a leader takes for matched)/
   },
   {
     id: "L3f",
