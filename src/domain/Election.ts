@@ -5,7 +5,15 @@ import { isUpToDate } from "./Entry.ts"
 import * as Log from "./Log.ts"
 import type { RequestPreVote, RequestPreVoteResponse, RequestVote, RequestVoteResponse } from "./Message.ts"
 import type { NodeId } from "./NodeId.ts"
-import { isLeader, isSelfVoter, leaderIdOf, type NodeState, peersOf, withElectionDeadline } from "./NodeState.ts"
+import {
+  isLeader,
+  isSelfVoter,
+  leaderIdOf,
+  needsSnapshot,
+  type NodeState,
+  peersOf,
+  withElectionDeadline
+} from "./NodeState.ts"
 import * as Quorum from "./Quorum.ts"
 import type { Votes } from "./Role.ts"
 import { becomeFollower, becomeLeader } from "./RoleChange.ts"
@@ -17,7 +25,8 @@ export const believesInLeader = (state: NodeState, nowMs: number): boolean =>
 
 /** "If election timeout elapses without receiving AppendEntries RPC from current leader or granting vote" (Figure 2). */
 export const onElectionTimeout = (state: NodeState, turn: Turn.Turn): NodeState => {
-  if (!isSelfVoter(state)) return withElectionDeadline(state, turn.nowMs)
+  // Whoever cannot apply what is committed cannot serve anybody as leader.
+  if (!isSelfVoter(state) || needsSnapshot(state)) return withElectionDeadline(state, turn.nowMs)
   return state.settings.preVote ? becomePreCandidate(state, turn) : becomeCandidate(state, turn)
 }
 
@@ -45,11 +54,12 @@ const becomeCandidate = (state: NodeState, turn: Turn.Turn): NodeState => {
 
 /**
  * Paper §5.2 and §5.4.1. Neither this server's role nor its membership is consulted (rule V4). Where the term's leader is known nobody else
- * can win the term, and a grant would only put off the next election.
+ * can win the term, and a grant would only put off the next election. The promise to an earlier leader holds in a term that was learned from
+ * somebody else, too: that leader's lease may rely on it (rule R3).
  */
 export const onRequestVote = (state: NodeState, from: NodeId, message: RequestVote, turn: Turn.Turn): NodeState => {
   const repeated = state.votedFor === from
-  const free = state.votedFor === undefined && leaderIdOf(state) === undefined
+  const free = state.votedFor === undefined && leaderIdOf(state) === undefined && !believesInLeader(state, turn.nowMs)
   const voteGranted = repeated || (free && isUpToDate(message.last, Log.lastId(state.log)))
   const response: RequestVoteResponse = { _tag: "RequestVoteResponse", term: state.term, voteGranted }
   if (!voteGranted) {

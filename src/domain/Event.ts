@@ -1,9 +1,10 @@
 /**
  * What can happen to a node. Events that report are past tense, events that ask are verbs.
  */
-import type { LogIndex } from "./Entry.ts"
+import type { LogIndex, Term } from "./Entry.ts"
 import type { Message } from "./Message.ts"
 import type { NodeId } from "./NodeId.ts"
+import type { Snapshot } from "./Snapshot.ts"
 
 /** Names one request of a local caller; the driver makes it and maps it back. */
 export type RequestId = number
@@ -13,6 +14,12 @@ export interface Proposal {
   readonly bytes: Uint8Array
 }
 
+/**
+ * How a read is confirmed. `Round`: the leader asks a majority (thesis §6.4). `Lease`: the leader relies on the clocks while its lease lasts,
+ * and asks otherwise (§6.4.1). `Leader`: any server has the leader confirm it, and answers from its own state.
+ */
+export type ReadBy = "Round" | "Lease" | "Leader"
+
 export type Event =
   /** Time has passed; send it when `nextDeadlineMs` has come. */
   | { readonly _tag: "Ticked" }
@@ -21,7 +28,13 @@ export type Event =
   | { readonly _tag: "Applied"; readonly index: LogIndex }
   /** Messages to `peer` may have been lost: its connection broke or its queue overflowed. */
   | { readonly _tag: "PeerLost"; readonly peer: NodeId }
+  /** This server's own snapshot is durable. */
+  | { readonly _tag: "SnapshotTaken"; readonly snapshot: Snapshot }
+  /** A piece of a snapshot came in from the leader of `term`: it is alive. */
+  | { readonly _tag: "SnapshotPieceReceived"; readonly from: NodeId; readonly term: Term }
+  /** A snapshot from the leader of `term` came in whole, was checked, and is durable beside the present one. */
+  | { readonly _tag: "SnapshotReceived"; readonly from: NodeId; readonly term: Term; readonly snapshot: Snapshot }
   | { readonly _tag: "Propose"; readonly proposals: ReadonlyArray<Proposal> }
-  | { readonly _tag: "Read"; readonly requestIds: ReadonlyArray<RequestId> }
+  | { readonly _tag: "Read"; readonly requestIds: ReadonlyArray<RequestId>; readonly by: ReadBy }
 
 export const ticked: Event = { _tag: "Ticked" }

@@ -6,7 +6,7 @@ import type { Command, Send } from "./Command.ts"
 import { sizeBytes } from "./Entry.ts"
 import * as Log from "./Log.ts"
 import type { NodeId } from "./NodeId.ts"
-import { isLeader, type LeaderState, type NodeState, peersOf } from "./NodeState.ts"
+import { isLeader, type LeaderState, needsSnapshot, type NodeState, peersOf } from "./NodeState.ts"
 
 /** A promise that the algorithm or a peer must never break was broken: the node stops rather than go on. */
 export class BrokenPromise extends Error {
@@ -37,7 +37,8 @@ export const checkState = (state: NodeState): ReadonlyArray<string> => {
   const { commitIndex, lastApplied, log } = state
   expect(found, lastApplied <= commitIndex, "lastApplied <= commitIndex")
   expect(found, commitIndex <= log.lastIndex, "commitIndex <= lastLogIndex")
-  expect(found, log.prev.index <= commitIndex || log.prev.index === 0, "nothing uncommitted is compacted")
+  expect(found, log.prev.index <= commitIndex, "nothing uncommitted is compacted")
+  expect(found, state.snapshot.last.index <= commitIndex, "a snapshot stands for committed entries")
   expect(found, Log.lastId(log).term <= state.term, "no entry is of a later term than the server")
   expect(found, Number.isFinite(state.deadlineMs), "there is always a deadline")
   for (let i = 1; i < log.terms.length; i++) {
@@ -58,7 +59,8 @@ const checkLeader = (state: LeaderState, found: Findings): void => {
   const { log, role, settings } = state
   expect(found, state.votedFor === state.id, "a leader voted for itself")
   expect(found, Log.lastId(log).term === state.term, "a leader's log ends in its own term (V10 no-op)")
-  expect(found, Log.termAt(log, role.termStartIndex) === state.term, "a leadership starts with its no-op")
+  const startTerm = role.termStartIndex < log.prev.index ? state.term : Log.termAt(log, role.termStartIndex)
+  expect(found, startTerm === state.term, "a leadership starts with its no-op")
   expect(found, [state.id, ...peersOf(state)].every((id) => role.progress.has(id)), "every member has a progress")
   expect(
     found,
@@ -72,12 +74,15 @@ const checkLeader = (state: LeaderState, found: Findings): void => {
   )
   expect(
     found,
-    role.pendingReads.length > 0 || role.waitingReads.length === 0,
+    role.pendingReads.length > 0 || (role.waitingReads.length === 0 && role.waitingAsks.length === 0),
     "reads wait only while a round is under way"
   )
+  expect(found, settings.leaseReads || role.readLeaseUntilMs === -Infinity, "leases are off by default (R3)")
   for (const [id, progress] of role.progress) {
     expectOf(found, progress.matchIndex < progress.nextIndex, "matchIndex < nextIndex", id)
     expectOf(found, progress.nextIndex <= log.lastIndex + 1, "nextIndex <= lastLogIndex + 1", id)
+    const isHeld = progress._tag === "Snapshot" || progress.nextIndex > log.prev.index
+    expectOf(found, isHeld, "what is to be sent is in the log, or a snapshot is sent (L7)", id)
     expectOf(found, progress.ackedRound <= role.round, "no round is acknowledged before it is sent", id)
     if (progress._tag !== "Replicate") continue
     const { inflight, inflightBytes, matchIndex } = progress
@@ -112,7 +117,11 @@ export const checkStep = (
   expect(found, after.term > before.term || voteKept, "the vote is cleared only when the term grows (V2)")
   expect(found, after.commitIndex >= before.commitIndex, "commitIndex never falls")
   expect(found, after.lastApplied >= before.lastApplied, "lastApplied never falls")
-  expect(found, Log.matches(after.log, idAt(before, before.commitIndex)), "what is committed stays (L3)")
+  const isCompacted = before.commitIndex < after.log.prev.index
+  expect(found, isCompacted || Log.matches(after.log, idAt(before, before.commitIndex)), "what is committed stays (L3)")
+  expect(found, after.snapshot.last.index >= before.snapshot.last.index, "snapshots never go back")
+  const start = Math.max(after.snapshot.last.index, before.log.prev.index)
+  expect(found, after.log.prev.index <= start, "a snapshot stands for all that is compacted")
   checkLeadership(before, after, found)
   checkDurability(before, after, commands, found)
   checkApplied(before, after, commands, found)
@@ -164,7 +173,7 @@ const checkDurability = (
   const lastBefore = Log.lastId(before.log)
   const lastAfter = Log.lastId(after.log)
   if (lastBefore.index !== lastAfter.index || lastBefore.term !== lastAfter.term) {
-    const last = write?.entries[write.entries.length - 1]
+    const last = write?.entries[write.entries.length - 1] ?? write?.install?.snapshot.last
     expect(found, last?.index === lastAfter.index && last.term === lastAfter.term, "a changed log is written (L6)")
   }
   for (const command of commands) {
@@ -185,6 +194,11 @@ const promises = ({ message }: Send, state: NodeState): boolean => {
 const checkApplied = (before: NodeState, after: NodeState, commands: ReadonlyArray<Command>, found: Findings): void => {
   let applied = before.commitIndex
   for (const command of commands) {
+    if (command._tag === "Restore") {
+      const isLater = command.last.index > applied || (needsSnapshot(before) && command.last.index === applied)
+      expect(found, isLater, "a snapshot never takes back what is committed")
+      applied = command.last.index
+    }
     if (command._tag !== "Apply") continue
     expect(found, command.from === applied + 1 && command.to >= command.from, "entries are applied in order, each once")
     applied = command.to

@@ -10,15 +10,21 @@
  * ```
  *
  * Appending to the newer view pushes (32 ns an entry). Appending to the older one finds its chunk longer than itself and copies that one
- * chunk first. Truncation only shortens the view.
+ * chunk first. Truncation only shortens the view. Compaction drops whole chunks, and copies the one that it cuts in two:
+ *
+ * ```
+ *   chunks      [ · · 403 … 1024 ] [ 1025 … 2048 ] …                prev 402, offset 402: what came before is cleared
+ * ```
  */
-import { type Entry, type EntryId, type LogIndex, sizeBytes, type Term } from "./Entry.ts"
+import { type Entry, type EntryId, type LogIndex, noop, sizeBytes, type Term } from "./Entry.ts"
 
 const chunkSize = 1024
 
 export interface Log {
   readonly chunks: ReadonlyArray<Array<Entry>>
-  /** The entry before the first one held: the origin, or what a snapshot ends with. */
+  /** How many places at the front of the first chunk are cleared. */
+  readonly offset: number
+  /** The entry before the first one held: the origin, or one that a snapshot stands for. */
   readonly prev: EntryId
   readonly lastIndex: LogIndex
   /** The first entry of each run of entries with one term, ascending. */
@@ -26,7 +32,7 @@ export interface Log {
 }
 
 /** The log that holds nothing after `prev`. */
-export const empty = (prev: EntryId): Log => ({ chunks: [], prev, lastIndex: prev.index, terms: [] })
+export const empty = (prev: EntryId): Log => ({ chunks: [], offset: 0, prev, lastIndex: prev.index, terms: [] })
 
 export const firstIndex = (log: Log): LogIndex => log.prev.index + 1
 
@@ -69,7 +75,7 @@ export const lastIndexUpToTerm = (log: Log, term: Term): LogIndex => {
 
 export const entryAt = (log: Log, index: LogIndex): Entry | undefined => {
   if (index <= log.prev.index || index > log.lastIndex) return undefined
-  const at = index - firstIndex(log)
+  const at = index - firstIndex(log) + log.offset
   return log.chunks[Math.floor(at / chunkSize)]?.[at % chunkSize]
 }
 
@@ -102,7 +108,7 @@ export const slice = (log: Log, range: { readonly from: LogIndex; readonly to: L
 export const append = (log: Log, entries: ReadonlyArray<Entry>): Log => {
   if (entries.length === 0) return log
   const chunks = log.chunks.slice()
-  let length = log.lastIndex - log.prev.index
+  let length = log.lastIndex - log.prev.index + log.offset
   let lastTerm = lastId(log).term
   const newRuns: Array<EntryId> = []
   for (const entry of entries) {
@@ -122,8 +128,9 @@ export const append = (log: Log, entries: ReadonlyArray<Entry>): Log => {
   }
   return {
     chunks,
+    offset: log.offset,
     prev: log.prev,
-    lastIndex: log.prev.index + length,
+    lastIndex: log.prev.index + length - log.offset,
     terms: newRuns.length === 0 ? log.terms : [...log.terms, ...newRuns]
   }
 }
@@ -131,11 +138,39 @@ export const append = (log: Log, entries: ReadonlyArray<Entry>): Log => {
 /** The log without anything after `lastIndex`, which is at least `prev.index`. */
 export const truncate = (log: Log, lastIndex: LogIndex): Log => {
   if (lastIndex >= log.lastIndex) return log
-  const kept = Math.ceil((lastIndex - log.prev.index) / chunkSize)
+  const kept = Math.ceil((lastIndex - log.prev.index + log.offset) / chunkSize)
   return {
     chunks: log.chunks.slice(0, kept),
+    offset: log.offset,
     prev: log.prev,
     lastIndex,
     terms: log.terms.filter((run) => run.index <= lastIndex)
   }
+}
+
+const cleared: Entry = { term: 0, index: 0, payload: noop }
+
+/** The log without what comes before and at `index`, which it holds: that entry becomes `prev` (paper §7). */
+export const compact = (log: Log, index: LogIndex): Log => {
+  const term = termAt(log, index)
+  if (term === undefined || index === log.prev.index) return log
+  const prev = { term, index }
+  const next = termAt(log, index + 1)
+  if (next === undefined) return empty(prev)
+  const dropped = index - log.prev.index + log.offset
+  const chunks = log.chunks.slice(Math.floor(dropped / chunkSize))
+  const offset = dropped % chunkSize
+  if (offset > 0 && chunks[0] !== undefined) chunks[0] = chunks[0].map((entry, at) => at < offset ? cleared : entry)
+  const terms = [{ term: next, index: index + 1 }, ...log.terms.filter((run) => run.index > index + 1)]
+  return { chunks, offset, prev, lastIndex: log.lastIndex, terms }
+}
+
+/** What the entries of the inclusive range, as far as they are held, count for against limits in bytes. */
+export const bytesOf = (log: Log, range: { readonly from: LogIndex; readonly to: LogIndex }): number => {
+  let bytes = 0
+  for (let index = Math.max(range.from, firstIndex(log)); index <= Math.min(range.to, log.lastIndex); index++) {
+    const entry = entryAt(log, index)
+    bytes += entry === undefined ? 0 : sizeBytes(entry)
+  }
+  return bytes
 }

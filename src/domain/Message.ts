@@ -54,6 +54,8 @@ export type AppendEntriesResult =
   | { readonly _tag: "Matched"; readonly matchIndex: LogIndex }
   /** The log does not hold `prev`; nothing was changed. */
   | { readonly _tag: "Rejected"; readonly prevIndex: LogIndex; readonly conflict: Conflict }
+  /** The state up to `prevIndex` is lost here, and only a snapshot from there or later brings it back. The log is whole. */
+  | { readonly _tag: "NeedsSnapshot"; readonly prevIndex: LogIndex }
   /** The message was of an older term than the answer. It tells the sender the term, and confirms nothing. */
   | { readonly _tag: "Stale" }
 
@@ -64,6 +66,22 @@ export interface AppendEntriesResponse {
   readonly result: AppendEntriesResult
 }
 
+/** A server that is not the leader asks for the index that its own readers must see (thesis §6.4). */
+export interface RequestReadIndex {
+  readonly _tag: "RequestReadIndex"
+  readonly term: Term
+  /** Rises with every question of a server, from a number drawn when it started: a question of an earlier life is another one. */
+  readonly ask: number
+}
+
+export interface RequestReadIndexResponse {
+  readonly _tag: "RequestReadIndexResponse"
+  readonly term: Term
+  readonly ask: number
+  /** `undefined`: it does not lead. */
+  readonly readIndex: LogIndex | undefined
+}
+
 export type Message =
   | RequestVote
   | RequestVoteResponse
@@ -71,3 +89,5 @@ export type Message =
   | RequestPreVoteResponse
   | AppendEntries
   | AppendEntriesResponse
+  | RequestReadIndex
+  | RequestReadIndexResponse

@@ -2,11 +2,12 @@
  * What a leader sends: entries through a window of AppendEntries per follower (thesis §10.2), and heartbeats. Followers are sent to in
  * parallel with the leader's own write (thesis §10.2.1).
  */
-import { type Entry, type LogIndex, sizeBytes } from "./Entry.ts"
+import { type Entry, type LogIndex, sizeBytes, type Term } from "./Entry.ts"
+import { broken } from "./Invariants.ts"
 import * as Log from "./Log.ts"
 import type { NodeId } from "./NodeId.ts"
 import { type LeaderState, peersOf } from "./NodeState.ts"
-import type { Progress } from "./Progress.ts"
+import { becomeSnapshot, type Progress } from "./Progress.ts"
 import * as Turn from "./Turn.ts"
 
 const bytesOf = (entries: ReadonlyArray<Entry>): number => entries.reduce((sum, entry) => sum + sizeBytes(entry), 0)
@@ -45,6 +46,13 @@ const outgoing = (state: LeaderState, from: LogIndex, turn: Turn.Turn): Readonly
     : Log.entriesFrom(state.log, from, { entriesMax: appendEntriesMax, bytesMax: appendBytesMax })
 }
 
+/** A leader's log holds whatever it builds a message on: otherwise it would claim a term for an entry that it does not know. */
+const termAt = (state: LeaderState, index: LogIndex): Term => {
+  const term = Log.termAt(state.log, index)
+  if (term === undefined) throw broken("a leader speaks of entries it knows", `${state.id} has no entry ${index}`)
+  return term
+}
+
 const sendAppendEntries = (
   state: LeaderState,
   to: NodeId,
@@ -56,7 +64,7 @@ const sendAppendEntries = (
   Turn.send(turn, to, {
     _tag: "AppendEntries",
     term: state.term,
-    prev: { term: Log.termAt(state.log, index) ?? 0, index },
+    prev: { term: termAt(state, index), index },
     entries,
     leaderCommit: state.commitIndex,
     round: state.role.round
@@ -66,9 +74,16 @@ const sendAppendEntries = (
 /** Sends `peer` whatever its state allows: one message to a follower that is probed, a window to one that replicates. */
 export const replicateTo = (state: LeaderState, peer: NodeId, turn: Turn.Turn): LeaderState => {
   const progress = state.role.progress.get(peer)
-  if (progress === undefined || progress.nextIndex > state.log.lastIndex) return state
+  if (progress === undefined || progress.nextIndex > state.log.lastIndex || progress._tag === "Snapshot") return state
+  if (progress.nextIndex <= state.log.prev.index) return sendSnapshot(state, peer, progress, turn)
   const next = progress._tag === "Probe" ? probe(state, peer, progress, turn) : fillWindow(state, peer, progress, turn)
   return next === progress ? state : withProgress(state, peer, next)
+}
+
+/** "Leader must send snapshots to followers that lag behind" (paper §7): what `peer` lacks is compacted. */
+export const sendSnapshot = (state: LeaderState, peer: NodeId, progress: Progress, turn: Turn.Turn): LeaderState => {
+  turn.commands.push({ _tag: "SendSnapshot", to: peer })
+  return withProgress(state, peer, becomeSnapshot(progress, state.snapshot.last.index))
 }
 
 const probe = (
@@ -113,7 +128,10 @@ const fillWindow = (
 export const sendHeartbeats = (state: LeaderState, turn: Turn.Turn): void => {
   for (const peer of peersOf(state)) {
     const progress = state.role.progress.get(peer)
-    if (progress !== undefined) sendAppendEntries(state, peer, progress.nextIndex, [], turn)
+    // Below its start the log knows nothing, and a follower in need of a snapshot is only to hear that there is a leader.
+    if (progress !== undefined) {
+      sendAppendEntries(state, peer, Math.max(progress.nextIndex, Log.firstIndex(state.log)), [], turn)
+    }
   }
 }
 

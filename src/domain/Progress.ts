@@ -7,6 +7,9 @@
  *        ▼                                    │
  *      Probe ──────── matched ───────────► Replicate
  *   one message at a time              a window of messages
+ *        │                                    ▲
+ *        └── what it needs ──► Snapshot ──────┘ matched
+ *            is compacted      heartbeats only
  * ```
  */
 import type { LogIndex } from "./Entry.ts"
@@ -35,7 +38,13 @@ export interface Replicate extends Known {
   readonly inflightBytes: number
 }
 
-export type Progress = Probe | Replicate
+/** What the follower lacks is no longer in the log: the latest snapshot is on its way to it, at least up to `snapshotIndex` (rule L7). */
+export interface Snapshot extends Known {
+  readonly _tag: "Snapshot"
+  readonly snapshotIndex: LogIndex
+}
+
+export type Progress = Probe | Replicate | Snapshot
 
 /** What a new leader assumes (paper Figure 2: initialized to last log index + 1, and 0). */
 export const initial = (lastIndex: LogIndex, nowMs: number): Progress => ({
@@ -66,6 +75,16 @@ export const becomeReplicate = (progress: Progress): Replicate => ({
   inflightBytes: 0
 })
 
+export const becomeSnapshot = (progress: Progress, snapshotIndex: LogIndex): Snapshot => ({
+  _tag: "Snapshot",
+  // A follower that has lost its state, and not its log, may match beyond the snapshot.
+  nextIndex: Math.max(snapshotIndex, progress.matchIndex) + 1,
+  matchIndex: progress.matchIndex,
+  lastContactMs: progress.lastContactMs,
+  ackedRound: progress.ackedRound,
+  snapshotIndex
+})
+
 /** The follower was heard now, and echoed `round`. */
 export const heard = (progress: Progress, round: number, nowMs: number): Progress => ({
   ...progress,
@@ -76,6 +95,9 @@ export const heard = (progress: Progress, round: number, nowMs: number): Progres
 /** The follower proved that it holds everything up to `matchIndex`; a probed one has answered its probe when that reaches `nextIndex - 1`. */
 export const advanceMatchIndex = (progress: Progress, matchIndex: LogIndex): Progress => {
   const match = Math.max(progress.matchIndex, matchIndex)
+  if (progress._tag === "Snapshot") {
+    return { ...progress, matchIndex: match, nextIndex: Math.max(progress.nextIndex, match + 1) }
+  }
   if (progress._tag === "Probe") {
     const known = { ...progress, matchIndex: match, nextIndex: Math.max(progress.nextIndex, match + 1) }
     return match >= progress.nextIndex - 1 ? becomeReplicate(known) : known

@@ -1,18 +1,20 @@
 /**
  * Log replication (paper §5.3, §5.4.2): proposals in, AppendEntries and its answers, the commit index.
  */
+import * as Compaction from "./Compaction.ts"
 import { command, type Entry, entryOverheadBytes, type LogIndex, sizeBytes } from "./Entry.ts"
 import type { Proposal } from "./Event.ts"
+import * as FollowerReads from "./FollowerReads.ts"
 import { broken } from "./Invariants.ts"
 import * as Log from "./Log.ts"
 import type { AppendEntries, AppendEntriesResponse, Conflict } from "./Message.ts"
 import type { NodeId } from "./NodeId.ts"
-import { isLeader, leaderIdOf, type LeaderState, type NodeState, withElectionDeadline } from "./NodeState.ts"
+import { isLeader, leaderIdOf, type LeaderState, needsSnapshot, type NodeState } from "./NodeState.ts"
 import * as Pipeline from "./Pipeline.ts"
 import * as Progress from "./Progress.ts"
 import * as Quorum from "./Quorum.ts"
 import * as ReadIndex from "./ReadIndex.ts"
-import { becomeFollower } from "./RoleChange.ts"
+import { becomeFollower, followLeader } from "./RoleChange.ts"
 import * as Turn from "./Turn.ts"
 
 /**
@@ -67,13 +69,15 @@ export const onAppendEntries = (
     throw broken("Election Safety", `${from} and ${state.id} both lead term ${state.term}`)
   }
   if (!isContiguous(message)) return state
-  const follower = withElectionDeadline({
-    ...becomeFollower(state, from, turn),
-    leaseUntilMs: turn.nowMs + state.settings.electionTimeoutMsMin
-  }, turn.nowMs)
+  const follower = FollowerReads.askAgain(followLeader(state, from, turn), from, turn)
+  if (needsSnapshot(follower)) {
+    const result = { _tag: "NeedsSnapshot" as const, prevIndex: follower.log.prev.index }
+    Turn.send(turn, from, { _tag: "AppendEntriesResponse", term: follower.term, round: message.round, result })
+    return follower
+  }
   // What lies before the log's start was committed and compacted: the leader only needs to know that it is here.
   if (message.prev.index < follower.log.prev.index) {
-    Turn.promise(turn, from, matched(follower, message, follower.commitIndex))
+    acknowledge(follower, from, message, follower.commitIndex, turn)
     return follower
   }
   if (!Log.matches(follower.log, message.prev)) {
@@ -162,11 +166,31 @@ export const onAppendEntriesResponse = (
   if (result._tag === "Rejected") {
     return ReadIndex.confirmReads(onRejected(state, from, progress, result, turn), turn)
   }
+  if (result._tag === "NeedsSnapshot") {
+    return Compaction.onNeedsSnapshot(
+      ReadIndex.confirmReads(Pipeline.withProgress(state, from, progress), turn),
+      from,
+      progress,
+      result.prevIndex,
+      turn
+    )
+  }
   if (result.matchIndex > state.log.lastIndex) return state
-  const advanced = Pipeline.withProgress(state, from, Progress.advanceMatchIndex(progress, result.matchIndex))
+  const advanced = onMatched(state, from, Progress.advanceMatchIndex(progress, result.matchIndex), turn)
   const committed = advanceCommitIndex(advanced)
   const confirmed = ReadIndex.confirmReads(committed, turn)
   return from === state.id ? confirmed : Pipeline.replicateTo(confirmed, from, turn)
+}
+
+/** A follower that holds all up to the log's start is replicated to again. One that installed a snapshot too old for that gets the next one. */
+const onMatched = (state: LeaderState, from: NodeId, progress: Progress.Progress, turn: Turn.Turn): LeaderState => {
+  if (progress._tag !== "Snapshot") return Pipeline.withProgress(state, from, progress)
+  if (progress.matchIndex >= state.log.prev.index) {
+    return Pipeline.withProgress(state, from, Progress.becomeReplicate(progress))
+  }
+  return progress.matchIndex >= progress.snapshotIndex
+    ? Pipeline.sendSnapshot(state, from, progress, turn)
+    : Pipeline.withProgress(state, from, progress)
 }
 
 const onRejected = (
@@ -176,11 +200,19 @@ const onRejected = (
   rejected: Extract<AppendEntriesResponse["result"], { _tag: "Rejected" }>,
   turn: Turn.Turn
 ): LeaderState => {
-  const { prevIndex } = rejected
+  const { conflict, prevIndex } = rejected
+  if (progress._tag === "Snapshot") {
+    // It has installed what was sent, and its acknowledgement was lost; the log has moved on since.
+    const isTooOld = conflict.term === undefined && conflict.index > progress.snapshotIndex
+      && conflict.index <= state.log.prev.index
+    return isTooOld
+      ? Pipeline.sendSnapshot(state, from, progress, turn)
+      : Pipeline.withProgress(state, from, progress)
+  }
   const isStale = prevIndex <= progress.matchIndex
     || (progress._tag === "Probe" ? prevIndex !== progress.nextIndex - 1 : prevIndex >= progress.nextIndex)
   if (isStale) return Pipeline.withProgress(state, from, progress)
-  const nextIndex = nextIndexAfter(state.log, rejected.conflict, prevIndex)
+  const nextIndex = nextIndexAfter(state.log, conflict, prevIndex)
   return Pipeline.replicateTo(
     Pipeline.withProgress(state, from, Progress.becomeProbe(progress, nextIndex)),
     from,
@@ -215,17 +247,22 @@ export const advanceCommitIndex = (state: LeaderState): LeaderState => {
   }
 }
 
+/** Since when a majority, this server included, has been heard. */
+export const quorumContactMs = (state: LeaderState, nowMs: number): number =>
+  Quorum.reachedByQuorum(
+    state.configuration,
+    (id) => id === state.id ? nowMs : state.role.progress.get(id)?.lastContactMs ?? 0
+  )
+
 /** A leader without a majority steps down in its own term (rule V9); otherwise it speaks, and waiting reads get their round. */
 export const onHeartbeatDue = (state: LeaderState, turn: Turn.Turn): NodeState => {
   if (state.settings.checkQuorum) {
-    const heardMs = Quorum.reachedByQuorum(
-      state.configuration,
-      (id) => id === state.id ? turn.nowMs : state.role.progress.get(id)?.lastContactMs ?? 0
-    )
-    if (turn.nowMs - heardMs >= state.settings.electionTimeoutMsMax) return becomeFollower(state, undefined, turn)
+    if (turn.nowMs - quorumContactMs(state, turn.nowMs) >= state.settings.electionTimeoutMsMax) {
+      return becomeFollower(state, undefined, turn)
+    }
   }
   const next: LeaderState = {
-    ...ReadIndex.registerRound(state),
+    ...ReadIndex.registerRound(state, turn),
     deadlineMs: turn.nowMs + state.settings.heartbeatIntervalMs
   }
   Pipeline.sendHeartbeats(next, turn)
@@ -236,5 +273,8 @@ export const onHeartbeatDue = (state: LeaderState, turn: Turn.Turn): NodeState =
 export const onPeerLost = (state: LeaderState, peer: NodeId): LeaderState => {
   const progress = state.role.progress.get(peer)
   if (progress === undefined || peer === state.id) return state
-  return Pipeline.withProgress(state, peer, Progress.becomeProbe(progress, progress.matchIndex + 1))
+  // A snapshot is asked after piece by piece, whatever is lost of it.
+  if (progress._tag === "Snapshot") return state
+  const nextIndex = Math.max(progress.matchIndex + 1, Log.firstIndex(state.log))
+  return Pipeline.withProgress(state, peer, Progress.becomeProbe(progress, nextIndex))
 }

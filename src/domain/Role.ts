@@ -24,9 +24,16 @@ export interface Candidate {
   readonly votes: Votes
 }
 
+/** A question for a read index that another server has sent (`RequestReadIndex`). */
+export interface Ask {
+  readonly from: NodeId
+  readonly ask: number
+}
+
 /** Reads that a round of heartbeats was sent for, and the index they must see (thesis §6.4). */
 export interface PendingRead {
   readonly requestIds: ReadonlyArray<RequestId>
+  readonly asks: ReadonlyArray<Ask>
   readonly round: number
   readonly readIndex: LogIndex
 }
@@ -44,6 +51,11 @@ export interface Leader {
   readonly pendingReads: ReadonlyArray<PendingRead>
   /** Reads that came after the latest round was sent: they wait for the next one (rule R2). */
   readonly waitingReads: ReadonlyArray<RequestId>
+  readonly waitingAsks: ReadonlyArray<Ask>
+  /** When rounds were sent that no majority has acknowledged yet, ascending; kept where leases are in use. */
+  readonly sentRounds: ReadonlyArray<{ readonly round: number; readonly sentMs: number }>
+  /** Until then no other server can have become leader, if clocks keep to `clockDriftPercentMax` (rule R3). */
+  readonly readLeaseUntilMs: number
   /** Of this leadership's own entries: what it inherited it does not bound (rule L10). */
   readonly uncommittedBytes: number
 }

@@ -19,6 +19,14 @@ export const becomeFollower = (state: NodeState, leaderId: NodeId | undefined, t
   return withElectionDeadline({ ...state, role: { _tag: "Follower", leaderId } }, turn.nowMs)
 }
 
+/** The term's leader was heard: this server follows it, and puts its own election off (rule V10). */
+export const followLeader = (state: NodeState, leaderId: NodeId, turn: Turn.Turn): NodeState =>
+  withElectionDeadline({
+    ...becomeFollower(state, leaderId, turn),
+    leaseUntilMs: turn.nowMs + state.settings.electionTimeoutMsMin,
+    leaderContactMs: turn.nowMs
+  }, turn.nowMs)
+
 /**
  * A higher term was seen: the vote was for another term, and whoever led or stood in the old one no longer does.
  * `leaderId` leads the new one, as far as known.
@@ -53,6 +61,9 @@ export const becomeLeader = (state: NodeState, turn: Turn.Turn): LeaderState => 
       round: 0,
       pendingReads: [],
       waitingReads: [],
+      waitingAsks: [],
+      sentRounds: [],
+      readLeaseUntilMs: -Infinity,
       uncommittedBytes: 0
     },
     deadlineMs: turn.nowMs + state.settings.heartbeatIntervalMs

@@ -19,6 +19,20 @@ export interface Settings {
   readonly inflightBytesMax: number
   /** Most bytes of entries a leader holds uncommitted before it refuses proposals (rule L10). */
   readonly uncommittedBytesMax: number
+  /** A snapshot is taken once this many entries, or bytes of entries, were applied since the last one (paper §7)… */
+  readonly snapshotEntries: number
+  readonly snapshotBytes: number
+  /** …and once those bytes are this part, in percent, of the last snapshot: what takes long to write is written less often. */
+  readonly snapshotGrowthPercent: number
+  /** Most entries that stay in the log though a snapshot stands for them, for followers that are a little behind. */
+  readonly logTailEntriesMax: number
+  /** Most bytes of one InstallSnapshot, and about how many a second go to one follower. */
+  readonly snapshotChunkBytes: number
+  readonly snapshotBytesPerSecondMax: number
+  /** Whether a leader may answer from its lease those reads that ask for it (thesis §6.4.1). It relies on clocks (rule R3). */
+  readonly leaseReads: boolean
+  /** How far the clocks of two servers may run apart, in percent of the time that passes. A lease is shorter by so much. */
+  readonly clockDriftPercentMax: number
 }
 
 /**
@@ -38,7 +52,15 @@ export const defaults: Settings = {
   appendBytesMax: 1 << 20,
   inflightMessagesMax: 64,
   inflightBytesMax: 16 << 20,
-  uncommittedBytesMax: 64 << 20
+  uncommittedBytesMax: 64 << 20,
+  snapshotEntries: 10_000,
+  snapshotBytes: 64 << 20,
+  snapshotGrowthPercent: 50,
+  logTailEntriesMax: 5000,
+  snapshotChunkBytes: 256 << 10,
+  snapshotBytesPerSecondMax: 64 << 20,
+  leaseReads: false,
+  clockDriftPercentMax: 10
 }
 
 const positive: ReadonlyArray<keyof Settings> = [
@@ -49,7 +71,17 @@ const positive: ReadonlyArray<keyof Settings> = [
   "appendBytesMax",
   "inflightMessagesMax",
   "inflightBytesMax",
-  "uncommittedBytesMax"
+  "uncommittedBytesMax",
+  "snapshotEntries",
+  "snapshotBytes",
+  "snapshotChunkBytes",
+  "snapshotBytesPerSecondMax"
+]
+
+const notNegative: ReadonlyArray<keyof Settings> = [
+  "snapshotGrowthPercent",
+  "logTailEntriesMax",
+  "clockDriftPercentMax"
 ]
 
 /** Every reason why these settings cannot work; empty when they can. Each names the values that clash. */
@@ -58,6 +90,10 @@ export const problems = (settings: Settings): ReadonlyArray<string> => {
   const found = positive
     .filter((name) => !Number.isSafeInteger(s[name]) || Number(s[name]) < 1)
     .map((name) => `${name} must be a whole number above 0, but is ${String(s[name])}`)
+  for (const name of notNegative) {
+    if (Number.isSafeInteger(s[name]) && Number(s[name]) >= 0) continue
+    found.push(`${name} must be a whole number from 0, but is ${String(s[name])}`)
+  }
   if (s.heartbeatIntervalMs * 2 > s.electionTimeoutMsMin) {
     found.push(
       `heartbeatIntervalMs (${s.heartbeatIntervalMs}) must be at most half of electionTimeoutMsMin (${s.electionTimeoutMsMin}): one lost heartbeat must not start an election`
@@ -78,6 +114,17 @@ export const problems = (settings: Settings): ReadonlyArray<string> => {
   }
   if (s.appendBytesMax > s.uncommittedBytesMax) {
     found.push(`appendBytesMax (${s.appendBytesMax}) must not exceed uncommittedBytesMax (${s.uncommittedBytesMax})`)
+  }
+  if (s.snapshotChunkBytes > messageBytesMax / 2) {
+    found.push(
+      `snapshotChunkBytes (${s.snapshotChunkBytes}) must be at most half of what a message may have (${messageBytesMax})`
+    )
+  }
+  if (s.leaseReads && !s.leaderStickiness) {
+    found.push("leaseReads needs leaderStickiness: a lease is the others' promise not to help elect another leader")
+  }
+  if (s.clockDriftPercentMax >= 100) {
+    found.push(`clockDriftPercentMax (${s.clockDriftPercentMax}) must be below 100: nothing would be left of a lease`)
   }
   return found
 }

@@ -10,15 +10,18 @@
  * ```
  */
 import { type Command, isEmptyWrite, type Write } from "./Command.ts"
+import * as Compaction from "./Compaction.ts"
 import * as Configuration from "./Configuration.ts"
 import * as Election from "./Election.ts"
 import type { Event } from "./Event.ts"
+import * as FollowerReads from "./FollowerReads.ts"
+import { broken } from "./Invariants.ts"
 import type { Message } from "./Message.ts"
 import type { NodeId } from "./NodeId.ts"
 import { isLeader, leaderIdOf, type NodeState } from "./NodeState.ts"
 import * as ReadIndex from "./ReadIndex.ts"
 import * as Replication from "./Replication.ts"
-import { adoptTerm } from "./RoleChange.ts"
+import { adoptTerm, becomeFollower, followLeader } from "./RoleChange.ts"
 import * as Turn from "./Turn.ts"
 
 export interface Stepped {
@@ -31,9 +34,11 @@ export const nextDeadlineMs = (state: NodeState): number => state.deadlineMs
 
 export const step = (before: NodeState, event: Event, nowMs: number): Stepped => {
   const turn = Turn.make(nowMs)
-  const state = dispatch(before, event, turn)
+  const state = FollowerReads.refuseOutdated(before, dispatch(before, event, turn), turn)
   return { state, commands: commandsOf(before, state, turn) }
 }
+
+type EventOf<Tag extends Event["_tag"]> = Extract<Event, { readonly _tag: Tag }>
 
 const dispatch = (state: NodeState, event: Event, turn: Turn.Turn): NodeState => {
   switch (event._tag) {
@@ -42,16 +47,57 @@ const dispatch = (state: NodeState, event: Event, turn: Turn.Turn): NodeState =>
     case "Received":
       return onReceived(state, event.from, event.message, turn)
     case "Applied":
-      return { ...state, lastApplied: Math.max(state.lastApplied, event.index) }
+      return Compaction.onApplied(state, event.index, turn)
+    case "SnapshotTaken":
+      return Compaction.onSnapshotTaken(state, event.snapshot, turn)
+    case "SnapshotPieceReceived":
+    case "SnapshotReceived":
+      return onInstallSnapshot(state, event, turn)
     case "PeerLost":
       return isLeader(state) ? Replication.onPeerLost(state, event.peer) : state
     case "Propose":
       return Replication.onPropose(state, event.proposals, turn)
     case "Read":
-      return ReadIndex.onRead(state, event.requestIds, turn)
+      return onRead(state, event, turn)
     default:
       return event satisfies never
   }
+}
+
+const onRead = (state: NodeState, { by, requestIds }: EventOf<"Read">, turn: Turn.Turn): NodeState => {
+  switch (by) {
+    case "Round":
+      return ReadIndex.onRead(state, requestIds, turn)
+    case "Lease":
+      return ReadIndex.onLeaseRead(state, requestIds, turn)
+    case "Leader":
+      return FollowerReads.onRead(state, requestIds, turn)
+    default:
+      return by satisfies never
+  }
+}
+
+/** No cluster holds that many elections while a server is away: such a term is damage, and believing it would use terms up for good. */
+const termJumpMax = 2 ** 32
+
+/** InstallSnapshot as the core hears of it (Figure 13). The term rule holds for it as for any other message. */
+const onInstallSnapshot = (
+  state: NodeState,
+  event: EventOf<"SnapshotPieceReceived" | "SnapshotReceived">,
+  turn: Turn.Turn
+): NodeState => {
+  const { from, term } = event
+  if (term < state.term || term > state.term + termJumpMax) {
+    return event._tag === "SnapshotReceived" ? Compaction.discard(state, event.snapshot, turn) : state
+  }
+  if (isLeader(state) && term === state.term) {
+    throw broken("Election Safety", `${from} and ${state.id} both lead term ${term}`)
+  }
+  const current = term > state.term ? adoptTerm(state, term, from, turn) : state
+  // To check all of it took time: only the pieces show that the leader is alive.
+  return event._tag === "SnapshotReceived"
+    ? Compaction.onSnapshotReceived(becomeFollower(current, from, turn), from, event.snapshot, turn)
+    : followLeader(current, from, turn)
 }
 
 const onTicked = (state: NodeState, turn: Turn.Turn): NodeState => {
@@ -59,19 +105,18 @@ const onTicked = (state: NodeState, turn: Turn.Turn): NodeState => {
   return isLeader(state) ? Replication.onHeartbeatDue(state, turn) : Election.onElectionTimeout(state, turn)
 }
 
-/** No cluster holds that many elections while a server is away: such a term is damage, and believing it would use terms up for good. */
-const termJumpMax = 2 ** 32
-
 /** Requests of strangers are answered (rule V4); an answer is only of use from a server that was asked. */
 const isForeignAnswer = (state: NodeState, from: NodeId, message: Message): boolean => {
   switch (message._tag) {
     case "RequestVoteResponse":
     case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
+    case "RequestReadIndexResponse":
       return !Configuration.members(state.configuration).includes(from)
     case "RequestVote":
     case "RequestPreVote":
     case "AppendEntries":
+    case "RequestReadIndex":
       return false
     default:
       return message satisfies never
@@ -111,6 +156,10 @@ const onCurrent = (state: NodeState, from: NodeId, message: Message, turn: Turn.
       return Replication.onAppendEntries(state, from, message, turn)
     case "AppendEntriesResponse":
       return isLeader(state) ? Replication.onAppendEntriesResponse(state, from, message, turn) : state
+    case "RequestReadIndex":
+      return FollowerReads.onRequestReadIndex(state, from, message, turn)
+    case "RequestReadIndexResponse":
+      return FollowerReads.onRequestReadIndexResponse(state, from, message, turn)
     default:
       return message satisfies never
   }
@@ -128,9 +177,12 @@ const onStale = (state: NodeState, from: NodeId, message: Message, turn: Turn.Tu
       // Nothing of the old message is echoed: whoever sent it may lead a later term by now, and must not take this for contact.
       Turn.send(turn, from, { _tag: "AppendEntriesResponse", term: state.term, round: 0, result: { _tag: "Stale" } })
       return state
+    case "RequestReadIndex":
+      return FollowerReads.onRequestReadIndex(state, from, message, turn)
     case "RequestVoteResponse":
     case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
+    case "RequestReadIndexResponse":
       return state
     default:
       return message satisfies never
@@ -142,13 +194,14 @@ const commandsOf = (before: NodeState, after: NodeState, turn: Turn.Turn): Reado
   const votes = before.term === after.term && before.votedFor === after.votedFor
     ? undefined
     : { term: after.term, votedFor: after.votedFor }
-  const write: Write = { hardState: votes, entries: turn.appended }
+  const write: Write = { hardState: votes, install: turn.install, entries: turn.appended }
   if (!isEmptyWrite(write) || turn.promises.length > 0) {
     // After Accept: whose command it is is known before it can reach the disk.
     const at = commands[0]?._tag === "Accept" ? 1 : 0
     commands.splice(at, 0, { _tag: "Persist", write, then: turn.promises })
   }
-  if (after.commitIndex > before.commitIndex) {
+  if (turn.install !== undefined) commands.push({ _tag: "Restore", last: turn.install.snapshot.last })
+  else if (after.commitIndex > before.commitIndex) {
     commands.push({ _tag: "Apply", from: before.commitIndex + 1, to: after.commitIndex })
   }
   if (before.role._tag !== after.role._tag || before.term !== after.term || leaderIdOf(before) !== leaderIdOf(after)) {

@@ -1,7 +1,7 @@
 /**
  * What one `step` gathers while its handlers run. It never escapes `step`, which makes one list of commands of it.
  */
-import type { Command, Send } from "./Command.ts"
+import type { Command, Install, Send } from "./Command.ts"
 import type { Entry } from "./Entry.ts"
 import type { Message } from "./Message.ts"
 import type { NodeId } from "./NodeId.ts"
@@ -13,9 +13,11 @@ export interface Turn {
   readonly promises: Array<Send>
   /** What this step put on the log. At most one handler of a step appends. */
   appended: ReadonlyArray<Entry>
+  /** The snapshot that this step puts in the place of what was applied. */
+  install: Install | undefined
 }
 
-export const make = (nowMs: number): Turn => ({ nowMs, commands: [], promises: [], appended: [] })
+export const make = (nowMs: number): Turn => ({ nowMs, commands: [], promises: [], appended: [], install: undefined })
 
 /** A message that promises nothing: it may leave at once. */
 export const send = (turn: Turn, to: NodeId, message: Message): void => {

@@ -1,14 +1,17 @@
 /**
- * The apply loop: committed entries to the state machine, in order, each once; then the answers to whoever waits for them, and the reads
- * that may now be served.
+ * The apply loop, the only one that touches the state machine: committed entries in order, each once; then the answers to whoever waits for
+ * them, and the reads that may now be served; and between entries, snapshots of the state and received ones in its place.
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
-import type { LogIndex } from "../domain/Entry.ts"
+import type * as Stream from "effect/Stream"
+import type { EntryId, LogIndex } from "../domain/Entry.ts"
 import type { RequestId } from "../domain/Event.ts"
 import * as Log from "../domain/Log.ts"
 import type { Requests } from "./Requests.ts"
 import type { Committed, StateMachine } from "./StateMachine.ts"
+import type { Storage, StorageError } from "./Storage.ts"
 
 interface Read {
   readonly _tag: "Read"
@@ -16,7 +19,17 @@ interface Read {
   readonly index: LogIndex
 }
 
-type Task = { readonly _tag: "Apply"; readonly to: LogIndex } | Read
+/** A copy of the state as it was when `last` had been applied. */
+export interface Captured {
+  readonly last: EntryId
+  readonly content: Stream.Stream<Uint8Array>
+}
+
+type Task =
+  | { readonly _tag: "Apply"; readonly to: LogIndex }
+  | { readonly _tag: "Restore"; readonly last: EntryId }
+  | { readonly _tag: "Capture"; readonly captured: Deferred.Deferred<Captured> }
+  | Read
 
 /** Work between two yields: enough to amortise the calls, little enough that no heartbeat is late for it. */
 const batch = { entriesMax: 1024, bytesMax: 1 << 20 }
@@ -24,26 +37,35 @@ const batch = { entriesMax: 1024, bytesMax: 1 << 20 }
 export interface Applier {
   /** Applies everything up to `to`. */
   readonly apply: (to: LogIndex) => void
+  /** Puts the latest snapshot, which ends at `last`, in the place of the state. */
+  readonly restore: (last: EntryId) => void
   /** Answers the reads once `index` is applied. */
   readonly serve: (requestIds: ReadonlyArray<RequestId>, index: LogIndex) => void
-  readonly run: Effect.Effect<never>
+  readonly capture: Effect.Effect<Captured>
+  readonly run: Effect.Effect<never, StorageError>
 }
 
 interface Parts {
   readonly stateMachine: StateMachine["Service"]
   readonly requests: Requests
   readonly log: () => Log.Log
+  readonly openSnapshot: Storage["Service"]["openSnapshot"]
+  /** What the state machine has applied already. */
+  readonly lastApplied: EntryId
   readonly onApplied: (index: LogIndex) => void
 }
 
-/** Applies some of the entries `from`..`to`, and gives the index of the last one. */
-const applyBatch = Effect.fnUntraced(function*(parts: Parts, from: LogIndex, to: LogIndex) {
+/** Applies some of the entries after `last`, up to `to`, and gives the last one; `undefined` where a snapshot has taken their place. */
+const applyBatch = Effect.fnUntraced(function*(parts: Parts, last: EntryId, to: LogIndex) {
   const { requests, stateMachine } = parts
-  const entriesMax = Math.min(batch.entriesMax, to - from + 1)
-  const entries = Log.entriesFrom(parts.log(), from, { entriesMax, bytesMax: batch.bytesMax })
-  if (entries.length === 0) {
-    return yield* Effect.die(new Error(`the log does not hold entry ${from}, which is committed`))
-  }
+  const from = last.index + 1
+  const entriesMax = Math.min(batch.entriesMax, to - last.index)
+  const log = parts.log()
+  // An install has replaced the log; its `Restore` is in line behind this task.
+  if (from <= log.prev.index) return undefined
+  const entries = Log.entriesFrom(log, from, { entriesMax, bytesMax: batch.bytesMax })
+  const end = entries[entries.length - 1]
+  if (end === undefined) return yield* Effect.die(new Error(`the log does not hold entry ${from}, which is committed`))
   const commands: Array<Committed> = []
   for (const { index, payload, term } of entries) {
     if (payload._tag === "Command") commands.push({ index, term, command: payload.bytes })
@@ -55,17 +77,17 @@ const applyBatch = Effect.fnUntraced(function*(parts: Parts, from: LogIndex, to:
   }
   let next = 0
   for (const entry of entries) requests.applied(entry, entry.payload._tag === "Command" ? results[next++] : undefined)
-  return from + entries.length - 1
+  return { term: end.term, index: end.index }
 })
 
-const answerReads = Effect.fnUntraced(function*(parts: Parts, requestIds: ReadonlyArray<RequestId>) {
+const answerReads = Effect.fnUntraced(function*(parts: Parts, requestIds: ReadonlyArray<RequestId>, index: LogIndex) {
   let bytes = 0
   for (const id of requestIds) {
     const query = parts.requests.queryOf(id)
     if (query === undefined) continue
     // A query changes nothing, so one that dies is its caller's loss and nobody else's.
     const answer = yield* Effect.exit(Effect.suspend(() => parts.stateMachine.query(query)))
-    parts.requests.answer(id, answer)
+    parts.requests.answer(id, answer, index)
     bytes += answer._tag === "Success" ? answer.value.length : 0
     if (bytes < batch.bytesMax) continue
     bytes = 0
@@ -73,36 +95,79 @@ const answerReads = Effect.fnUntraced(function*(parts: Parts, requestIds: Readon
   }
 })
 
+/** Puts the latest snapshot in the place of the state, and gives its last entry. */
+export const restoreLatest = (
+  parts: Pick<Parts, "stateMachine" | "openSnapshot">
+): Effect.Effect<EntryId, StorageError> =>
+  Effect.scoped(Effect.gen(function*() {
+    const reader = yield* parts.openSnapshot
+    if (reader === undefined) return yield* Effect.die(new Error("the snapshot to restore is not there"))
+    yield* parts.stateMachine.restore(reader.content)
+    return reader.snapshot.last
+  }))
+
 export const make = Effect.fnUntraced(function*(parts: Parts) {
   const tasks = yield* Queue.unbounded<Task>()
-  let lastApplied: LogIndex = 0
+  let last = parts.lastApplied
   let waitingReads: Array<Read> = []
 
   const applyUpTo = Effect.fnUntraced(function*(to: LogIndex) {
-    while (lastApplied < to) {
-      lastApplied = yield* applyBatch(parts, lastApplied + 1, to)
-      parts.onApplied(lastApplied)
+    while (last.index < to) {
+      const applied = yield* applyBatch(parts, last, to)
+      if (applied === undefined) return
+      last = applied
+      parts.onApplied(last.index)
       // A node that starts again has its whole log to apply, and a leader to answer meanwhile.
-      if (lastApplied < to) yield* Effect.yieldNow
+      if (last.index < to) yield* Effect.yieldNow
     }
+  })
+
+  const restore = Effect.fnUntraced(function*(to: EntryId) {
+    // The latest snapshot may be later than the one that was asked for, whose place it took: then this is done for both.
+    if (to.index <= last.index) return
+    last = yield* restoreLatest(parts)
+    parts.requests.restored(last.index)
+    parts.onApplied(last.index)
+  })
+
+  const capture = Effect.fnUntraced(function*(captured: Deferred.Deferred<Captured>) {
+    const content = yield* parts.stateMachine.snapshot
+    Deferred.doneUnsafe(captured, Effect.succeed({ last, content }))
   })
 
   /** A disk that stalls holds entries back longer than anybody waits for them. */
   const isAwaited = (id: RequestId): boolean => parts.requests.queryOf(id) !== undefined
 
+  const perform = (task: Exclude<Task, Read>): Effect.Effect<void, StorageError> => {
+    switch (task._tag) {
+      case "Apply":
+        return applyUpTo(task.to)
+      case "Restore":
+        return restore(task.last)
+      case "Capture":
+        return capture(task.captured)
+    }
+  }
+
   const round = Effect.fnUntraced(function*() {
     for (const task of yield* Queue.takeAll(tasks)) {
       if (task._tag === "Read") waitingReads.push(task)
-      else yield* applyUpTo(task.to)
+      else yield* perform(task)
     }
-    const ready = waitingReads.filter((read) => read.index <= lastApplied)
-    waitingReads = waitingReads.filter((read) => read.index > lastApplied && read.requestIds.some(isAwaited))
-    yield* answerReads(parts, ready.flatMap((read) => read.requestIds))
+    const ready = waitingReads.filter((read) => read.index <= last.index)
+    waitingReads = waitingReads.filter((read) => read.index > last.index && read.requestIds.some(isAwaited))
+    yield* answerReads(parts, ready.flatMap((read) => read.requestIds), last.index)
   })
 
   const applier: Applier = {
     apply: (to) => Queue.offerUnsafe(tasks, { _tag: "Apply", to }),
+    restore: (to) => Queue.offerUnsafe(tasks, { _tag: "Restore", last: to }),
     serve: (requestIds, index) => Queue.offerUnsafe(tasks, { _tag: "Read", requestIds, index }),
+    capture: Effect.suspend(() => {
+      const captured = Deferred.makeUnsafe<Captured>()
+      Queue.offerUnsafe(tasks, { _tag: "Capture", captured })
+      return Deferred.await(captured)
+    }),
     run: Effect.forever(round(), { disableYield: true })
   }
   return applier

@@ -9,7 +9,7 @@ import { sizeBytes } from "../domain/Entry.ts"
 import type { Storage, StorageError } from "./Storage.ts"
 
 /** What may happen only once a write, and all earlier ones, are durable. */
-export type Released = Extract<Command, { readonly _tag: "Send" | "Apply" }>
+export type Released = Extract<Command, { readonly _tag: "Send" | "Apply" | "Restore" }>
 
 interface Job {
   readonly write: Write
@@ -25,13 +25,13 @@ export interface Persister {
 /** About the most bytes of one group: what a disk that was slow for long finds waiting is written in pieces. */
 const groupBytesMax = 32 << 20
 
-/** The jobs in order, cut where a group would become larger. */
+/** The jobs in order, cut where a group would become larger, and before each installed snapshot: a write holds one, before its entries. */
 const groupsOf = (jobs: ReadonlyArray<Job>): ReadonlyArray<ReadonlyArray<Job>> => {
   const groups: Array<Array<Job>> = []
   let bytes = Infinity
   for (const job of jobs) {
     const size = job.write.entries.reduce((sum, entry) => sum + sizeBytes(entry), 0)
-    if (bytes + size > groupBytesMax) {
+    if (bytes + size > groupBytesMax || job.write.install !== undefined) {
       groups.push([])
       bytes = 0
     }

@@ -63,8 +63,19 @@ export class Stopped extends Schema.TaggedError<Stopped>()("Stopped", {
   }
 }
 
+/** This server has not applied what the reader wants to see. Nothing was answered: try again later, or ask another server. */
+export class Behind extends Schema.TaggedError<Behind>()("Behind", {
+  minIndex: Schema.Int,
+  outcome: Schema.tag("not-applied")
+}) {
+  override get message(): string {
+    return `not answered: this server has not applied index ${this.minIndex} in time; try again, or ask another server`
+  }
+}
+
 export type ProposeError = NotLeader | Overloaded | TooLarge | OutcomeUnknown | Stopped
 export type ReadError = NotLeader | Overloaded | ReadUnconfirmed | Stopped
+export type StaleReadError = Overloaded | Behind | Stopped
 
 /** The settings contradict each other; `message` names the values. */
 export class SettingsError extends Schema.TaggedError<SettingsError>()("SettingsError", {

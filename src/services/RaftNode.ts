@@ -1,6 +1,6 @@
 /**
- * One server of a cluster, as its user holds it, and the layer that runs its three loops: turn (`TurnLoop.ts`), persist (`Persister.ts`)
- * and apply (`Applier.ts`).
+ * One server of a cluster, as its user holds it, and the layer that runs its loops: turn (`TurnLoop.ts`), persist (`Persister.ts`), apply
+ * (`Applier.ts`) and compact (`Compactor.ts`); and the two ends of a snapshot's way to a follower (`SnapshotSender.ts`, `SnapshotReceiver.ts`).
  *
  * ```ts
  * const node = RaftNode.layer({ configuration: Configuration.ofVoters(["n1", "n2", "n3"]) })
@@ -19,17 +19,32 @@ import * as Configuration from "../domain/Configuration.ts"
 import { entryOverheadBytes, type LogIndex, type Term } from "../domain/Entry.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import * as NodeState from "../domain/NodeState.ts"
+import type { Progress } from "../domain/Progress.ts"
+import * as Replication from "../domain/Replication.ts"
 import type { Role } from "../domain/Role.ts"
 import * as Settings from "../domain/Settings.ts"
+import type { Snapshot } from "../domain/Snapshot.ts"
 import * as Step from "../domain/Step.ts"
 import * as Applier from "./Applier.ts"
+import * as Compactor from "./Compactor.ts"
 import { interpreter, type Parts, release } from "./Interpreter.ts"
 import * as Persister from "./Persister.ts"
-import { Overloaded, type ProposeError, type ReadError, SettingsError, Stopped, TooLarge } from "./RaftErrors.ts"
-import { Requests } from "./Requests.ts"
+import {
+  Behind,
+  Overloaded,
+  type ProposeError,
+  type ReadError,
+  SettingsError,
+  type StaleReadError,
+  Stopped,
+  TooLarge
+} from "./RaftErrors.ts"
+import { type Answered, Requests } from "./Requests.ts"
+import * as SnapshotReceiver from "./SnapshotReceiver.ts"
+import * as SnapshotSender from "./SnapshotSender.ts"
 import { StateMachine } from "./StateMachine.ts"
-import { Storage, type StorageError } from "./Storage.ts"
-import { Transport } from "./Transport.ts"
+import { Storage, StorageError } from "./Storage.ts"
+import { type Inbound, Transport } from "./Transport.ts"
 import * as TurnLoop from "./TurnLoop.ts"
 
 export * from "./RaftErrors.ts"
@@ -42,9 +57,36 @@ export interface Status {
   readonly leaderId: NodeId | undefined
   readonly commitIndex: LogIndex
   readonly lastApplied: LogIndex
+  /** The log holds what follows this entry; snapshots stand for what came before. */
+  readonly prevLogIndex: LogIndex
   readonly lastLogIndex: LogIndex
-  readonly snapshotIndex: LogIndex
+  /** The latest snapshot on this server's disk; index 0 where there is none. */
+  readonly snapshot: Snapshot
   readonly configuration: Configuration.Configuration
+  /** Of a leader: how far each other member is. */
+  readonly followers: ReadonlyArray<FollowerStatus>
+  /** Snapshots on their way to followers, and the one that is coming in. */
+  readonly sending: ReadonlyArray<SnapshotSender.Sending>
+  readonly receiving: SnapshotReceiver.Receiving | undefined
+}
+
+export interface FollowerStatus {
+  readonly id: NodeId
+  readonly progress: Progress["_tag"]
+  readonly matchIndex: LogIndex
+}
+
+/**
+ * Who confirms that a read is linearizable. `linearizable`: the leader, by a round of heartbeats (ReadIndex, thesis §6.4). `lease`: the leader,
+ * by its lease where `Settings.leaseReads` is on and the lease lasts, by a round otherwise (§6.4.1). `follower`: any server, which asks the
+ * leader and answers from its own state.
+ */
+export type Consistency = "linearizable" | "lease" | "follower"
+
+/** An answer that may be old. */
+export interface StaleAnswer extends Answered {
+  /** How long ago, in milliseconds, this server last heard a leader, or a leader a majority; `undefined`: never since it started. */
+  readonly leaderContactAgeMs: number | undefined
 }
 
 export interface Options {
@@ -68,8 +110,21 @@ export class RaftNode extends Context.Service<RaftNode, {
    * Interrupting it ends the wait, not the command.
    */
   readonly propose: (command: Uint8Array) => Effect.Effect<Uint8Array, ProposeError>
-  /** Answers a query linearizably (ReadIndex, thesis §6.4). Only the leader takes it. */
-  readonly read: (query: Uint8Array) => Effect.Effect<Uint8Array, ReadError>
+  /** Answers a query linearizably. Only the leader takes it, unless `consistency` is "follower". */
+  readonly read: (
+    query: Uint8Array,
+    options?: { readonly consistency?: Consistency }
+  ) => Effect.Effect<Uint8Array, ReadError>
+  /**
+   * Answers a query at once from what this server has applied, which may be old; with `minIndex`, once it has applied that much, such as the
+   * index of the caller's own last write.
+   */
+  readonly readStale: (
+    query: Uint8Array,
+    options?: { readonly minIndex?: LogIndex }
+  ) => Effect.Effect<StaleAnswer, StaleReadError>
+  /** Snapshots what is applied, unless the latest snapshot stands for all of that, and gives the latest once it is durable. */
+  readonly takeSnapshot: Effect.Effect<Snapshot, Stopped>
   readonly status: Effect.Effect<Status>
   /** Never succeeds: fails when the disk did and the node has stopped, dies when a promise was broken. */
   readonly halted: Effect.Effect<never, StorageError>
@@ -111,46 +166,104 @@ const settingsOf = (options: Options & typeof defaults): Effect.Effect<Settings.
     : Effect.fail(new SettingsError({ message: problems.join("; ") }))
 }
 
+/** The state as the disk left it, and the state machine with what the latest snapshot says. */
+const recover = Effect.fnUntraced(function*(options: Options, settings: Settings.Settings, now: () => number) {
+  const [storage, stateMachine] = [yield* Storage, yield* StateMachine]
+  const id = storage.identity.nodeId
+  const recovered = yield* storage.recover(options.configuration)
+  if (recovered.snapshot.last.index > 0) {
+    yield* Applier.restoreLatest({ stateMachine, openSnapshot: storage.openSnapshot })
+  }
+  const random = yield* Random.nextIntBetween(0, 0xffff_ffff)
+  // Only now: what was read took its time, and an election timeout is to begin here.
+  const state = NodeState.make({ ...recovered, id, settings, random, nowMs: now() })
+  if (recovered.damage === undefined || !NodeState.needsSnapshot(state)) return state
+  if (NodeState.peersOf(state).length === 0) {
+    const message = `${recovered.damage}. There is no other server to get it from: restore the directory from a copy`
+    return yield* new StorageError({ reason: "Corrupt", path: id, message })
+  }
+  yield* Effect.annotateLogs(Effect.logWarning("this server has lost its state and waits for a leader's snapshot"), {
+    node: id,
+    problem: recovered.damage
+  })
+  return state
+})
+
+/** The loops of a node, wired to each other. */
+const wire = Effect.fnUntraced(
+  function*(options: Options & typeof defaults, now: () => number, initial: NodeState.NodeState) {
+    const [storage, transport, stateMachine, step] = [
+      yield* Storage,
+      yield* Transport,
+      yield* StateMachine,
+      yield* Core
+    ]
+    const requests = new Requests({ timeoutMs: options.requestTimeoutMs, waitingMax: options.waitingRequestsMax })
+    const turns = yield* TurnLoop.make({ initial, step, now, requests })
+    const { offer, state } = turns
+    const applier = yield* Applier.make({
+      stateMachine,
+      requests,
+      log: () => state().log,
+      openSnapshot: storage.openSnapshot,
+      lastApplied: initial.snapshot.last,
+      onApplied: (index) => offer({ _tag: "Applied", index })
+    })
+    const persister = yield* Persister.make(storage, release({ id: initial.id, transport, applier, offer }))
+    const compactor = yield* Compactor.make({ storage, applier, state, offer })
+    const sender = yield* SnapshotSender.make({ storage, transport, state, renew: compactor.renew })
+    const receiver = yield* SnapshotReceiver.make({ storage, transport, state, offer })
+    const parts: Parts = { id: initial.id, transport, requests, applier, compactor, sender, offer }
+    const loops = [
+      turns.run(interpreter(parts, persister)),
+      persister.run,
+      applier.run,
+      compactor.run,
+      sender.run,
+      receiver.run
+    ]
+    const deliver = (event: Inbound): void => {
+      if (event._tag === "PeerLost") return offer(event)
+      const { from, message } = event
+      if (message._tag === "InstallSnapshot") receiver.onRequest(from, message)
+      else if (message._tag === "InstallSnapshotResponse") sender.onResponse(from, message)
+      else offer({ _tag: "Received", from, message })
+    }
+    return { ...parts, turns, receiver, loops, inbound: transport.inbound(deliver) }
+  }
+)
+
 const make = Effect.fnUntraced(function*(given: Options) {
   const options = { ...defaults, ...given }
   const settings = yield* settingsOf(options)
-  const [storage, transport, stateMachine] = [yield* Storage, yield* Transport, yield* StateMachine]
-  const [clock, step] = [yield* Clock.Clock, yield* Core]
+  const clock = yield* Clock.Clock
   const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const { clusterId, nodeId } = storage.identity
-  const recovered = yield* storage.recover(options.configuration)
-  const random = yield* Random.nextIntBetween(0, 0xffff_ffff)
-  const initial = NodeState.make({ ...recovered, id: nodeId, settings, random, nowMs: now() })
-
-  const requests = new Requests({ timeoutMs: options.requestTimeoutMs, waitingMax: options.waitingRequestsMax })
-  const turns = yield* TurnLoop.make({ initial, step, now, requests })
-  const applier = yield* Applier.make({
-    stateMachine,
-    requests,
-    log: () => turns.state().log,
-    onApplied: (index) => turns.offer({ _tag: "Applied", index })
-  })
-  const parts: Parts = { id: nodeId, transport, requests, applier, offer: turns.offer }
-  const persister = yield* Persister.make(storage, release(parts))
-
-  const halting = yield* supervise([turns.run(interpreter(parts, persister)), persister.run, applier.run], () => {
+  const { clusterId } = (yield* Storage).identity
+  const initial = yield* recover(options, settings, now)
+  const { applier, compactor, inbound, loops, receiver, requests, sender, turns } = yield* wire(options, now, initial)
+  const halting = yield* supervise(loops, () => {
     turns.close()
     requests.close()
   })
-  yield* transport.inbound(turns.offer)
+  yield* inbound
 
   return RaftNode.of({
-    ...entrance({ requests, turns, now, isStopped: halting.isStopped, bytesMax: options.commandBytesMax }),
+    ...entrance({ requests, turns, applier, now, isStopped: halting.isStopped, bytesMax: options.commandBytesMax }),
+    takeSnapshot: Effect.raceFirst(compactor.take, Effect.flatMap(halting.stopped, () => Effect.fail(new Stopped()))),
     halted: halting.halted,
     status: Effect.sync(() => {
-      const status = statusOf(turns.state(), clusterId)
+      const status = {
+        ...statusOf(turns.state(), clusterId),
+        sending: sender.sending(),
+        receiving: receiver.receiving()
+      }
       // Whatever it was when it stopped, it leads nobody now.
-      return halting.isStopped() ? { ...status, role: "Follower", leaderId: undefined } : status
+      return halting.isStopped() ? { ...status, role: "Follower", leaderId: undefined, followers: [] } : status
     })
   })
 })
 
-const statusOf = (state: NodeState.NodeState, clusterId: string): Status => ({
+const statusOf = (state: NodeState.NodeState, clusterId: string): Omit<Status, "sending" | "receiving"> => ({
   id: state.id,
   clusterId,
   role: state.role._tag,
@@ -158,9 +271,13 @@ const statusOf = (state: NodeState.NodeState, clusterId: string): Status => ({
   leaderId: NodeState.leaderIdOf(state),
   commitIndex: state.commitIndex,
   lastApplied: state.lastApplied,
+  prevLogIndex: state.log.prev.index,
   lastLogIndex: state.log.lastIndex,
-  snapshotIndex: state.log.prev.index,
-  configuration: state.configuration
+  snapshot: state.snapshot,
+  configuration: state.configuration,
+  followers: state.role._tag !== "Leader" ? [] : Array.from(state.role.progress)
+    .filter(([id]) => id !== state.id)
+    .map(([id, { _tag, matchIndex }]) => ({ id, progress: _tag, matchIndex }))
 })
 
 /** Runs the loops until the scope closes or one of them ends: then all end, nobody is left waiting, and `halted` says why. */
@@ -168,10 +285,15 @@ const supervise = Effect.fnUntraced(function*(
   loops: ReadonlyArray<Effect.Effect<never, StorageError>>,
   onStop: () => void
 ): Effect.fn.Return<
-  { readonly halted: Effect.Effect<never, StorageError>; readonly isStopped: () => boolean },
+  {
+    readonly halted: Effect.Effect<never, StorageError>
+    readonly isStopped: () => boolean
+    readonly stopped: Effect.Effect<void>
+  },
   never,
   Scope.Scope
 > {
+  const ended = yield* Deferred.make<void>()
   const halted = yield* Deferred.make<never, StorageError>()
   let stopped = false
   const stop = (cause: Cause.Cause<StorageError>) =>
@@ -179,6 +301,7 @@ const supervise = Effect.fnUntraced(function*(
       if (stopped) return Effect.void
       stopped = true
       onStop()
+      Deferred.doneUnsafe(ended, Effect.void)
       if (Cause.hasInterruptsOnly(cause)) return Effect.void
       return Effect.andThen(
         // A disk's failure says all in its message; whatever else stops a node is a defect, and its trace is needed.
@@ -192,18 +315,35 @@ const supervise = Effect.fnUntraced(function*(
   )
   // At once: a scope that closes before a deferred start would never run `stop`.
   yield* Effect.forkScoped(Effect.all(watched, { concurrency: "unbounded", discard: true }), { startImmediately: true })
-  return { halted: Deferred.await(halted), isStopped: () => stopped }
+  return { halted: Deferred.await(halted), isStopped: () => stopped, stopped: Deferred.await(ended) }
 })
+
+const readBy = { linearizable: "Round", lease: "Lease", follower: "Leader" } as const
+
+/** How old, in milliseconds, what this server knows of the leader may be. */
+const contactAgeMs = (state: NodeState.NodeState, nowMs: number): number | undefined => {
+  const contactMs = NodeState.isLeader(state) ? Replication.quorumContactMs(state, nowMs) : state.leaderContactMs
+  return contactMs === undefined ? undefined : Math.max(0, nowMs - contactMs)
+}
 
 /** Where requests come in. They wait in `requests` until the apply loop, a refusal or their deadline answers them. */
 const entrance = (options: {
   readonly requests: Requests
   readonly turns: TurnLoop.TurnLoop
+  readonly applier: Applier.Applier
   readonly now: () => number
   readonly isStopped: () => boolean
   readonly bytesMax: number
-}): Pick<RaftNode["Service"], "propose" | "read"> => {
-  const { bytesMax, isStopped, now, requests, turns: { offer } } = options
+}): Pick<RaftNode["Service"], "propose" | "read" | "readStale"> => {
+  const { applier, bytesMax, isStopped, now, requests, turns: { offer, state } } = options
+  const read = (query: Uint8Array, submit: (requestId: number) => void): Effect.Effect<Answered, ReadError> =>
+    Effect.callback((resume) => {
+      if (isStopped()) return resume(Effect.fail(new Stopped()))
+      if (requests.isFull) return resume(Effect.fail(new Overloaded()))
+      const requestId = requests.read(now(), query, resume)
+      submit(requestId)
+      return Effect.sync(() => requests.cancel(requestId))
+    })
   return {
     propose: (bytes) =>
       Effect.callback((resume) => {
@@ -217,13 +357,21 @@ const entrance = (options: {
         offer({ _tag: "Propose", proposals: [{ requestId, bytes: new Uint8Array(bytes) }] })
         return Effect.sync(() => requests.cancel(requestId))
       }),
-    read: (query) =>
-      Effect.callback((resume) => {
-        if (isStopped()) return resume(Effect.fail(new Stopped()))
-        if (requests.isFull) return resume(Effect.fail(new Overloaded()))
-        const requestId = requests.read(now(), query, resume)
-        offer({ _tag: "Read", requestIds: [requestId] })
-        return Effect.sync(() => requests.cancel(requestId))
+    read: (query, { consistency = "linearizable" } = {}) =>
+      Effect.map(
+        read(query, (requestId) => offer({ _tag: "Read", requestIds: [requestId], by: readBy[consistency] })),
+        ({ answer }) => answer
+      ),
+    readStale: (query, { minIndex = 0 } = {}) =>
+      Effect.suspend(() => {
+        // A server that has lost its state has nothing to answer from until a snapshot has come.
+        const index = Math.max(minIndex, state().log.prev.index)
+        return read(query, (requestId) => applier.serve([requestId], index)).pipe(
+          Effect.map((answered) => ({ ...answered, leaderContactAgeMs: contactAgeMs(state(), now()) })),
+          Effect.mapError((error) =>
+            error._tag === "ReadUnconfirmed" || error._tag === "NotLeader" ? new Behind({ minIndex: index }) : error
+          )
+        )
       })
   }
 }

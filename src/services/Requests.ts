@@ -17,11 +17,17 @@ import {
   Stopped
 } from "./RaftErrors.ts"
 
-type Resume<E> = (answer: Effect.Effect<Uint8Array, E>) => void
+type Resume<A, E> = (answer: Effect.Effect<A, E>) => void
+
+/** The answer to a query, and the last entry that the state it came from had applied. */
+export interface Answered {
+  readonly answer: Uint8Array
+  readonly appliedIndex: LogIndex
+}
 
 interface WaitingProposal {
   readonly _tag: "Proposal"
-  readonly resume: Resume<ProposeError>
+  readonly resume: Resume<Uint8Array, ProposeError>
   readonly deadlineMs: number
   /** The entry the command became; `undefined` until the leader has taken it. */
   entry: EntryId | undefined
@@ -29,7 +35,7 @@ interface WaitingProposal {
 
 interface WaitingRead {
   readonly _tag: "Read"
-  readonly resume: Resume<ReadError>
+  readonly resume: Resume<Answered, ReadError>
   readonly deadlineMs: number
   readonly query: Uint8Array
 }
@@ -60,11 +66,11 @@ export class Requests {
     return this.#waiting.size >= this.#limits.waitingMax
   }
 
-  proposal(nowMs: number, resume: Resume<ProposeError>): RequestId {
+  proposal(nowMs: number, resume: Resume<Uint8Array, ProposeError>): RequestId {
     return this.#add({ _tag: "Proposal", resume, deadlineMs: nowMs + this.#limits.timeoutMs, entry: undefined })
   }
 
-  read(nowMs: number, query: Uint8Array, resume: Resume<ReadError>): RequestId {
+  read(nowMs: number, query: Uint8Array, resume: Resume<Answered, ReadError>): RequestId {
     return this.#add({ _tag: "Read", resume, deadlineMs: nowMs + this.#limits.timeoutMs, query })
   }
 
@@ -124,8 +130,15 @@ export class Requests {
   }
 
   /** Ends a read with its answer, or with the defect that its query met. */
-  answer(id: RequestId, answer: Exit.Exit<Uint8Array>): void {
-    this.#take(id)?.resume(answer)
+  answer(id: RequestId, answer: Exit.Exit<Uint8Array>, appliedIndex: LogIndex): void {
+    const waiting = this.#take(id)
+    if (waiting?._tag === "Read") waiting.resume(Effect.map(answer, (bytes) => ({ answer: bytes, appliedIndex })))
+  }
+
+  /** A snapshot took the place of everything up to `index`: what became of the commands there it does not say. */
+  restored(index: LogIndex): void {
+    const replaced = Array.from(this.#byIndex).filter(([at]) => at <= index)
+    for (const [, id] of replaced) this.#expireOne(id)
   }
 
   /** The caller no longer waits. A command it proposed may still be applied. */

@@ -11,6 +11,9 @@ export const version = "0.1.0"
 /** Finds the base URL of a server, such as `http://127.0.0.1:7101`, or `undefined` where it is not known. */
 export type UrlOf = (id: NodeId) => string | undefined
 
+/** `index`: what the snapshot stands for. `offset`: how many of its `sizeBytes` have arrived. */
+const transfer = { index: Schema.Int, offset: Schema.Int, sizeBytes: Schema.Int }
+
 export const ServerStatus = Schema.Struct({
   id: Schema.String,
   clusterId: Schema.String,
@@ -21,9 +24,22 @@ export const ServerStatus = Schema.Struct({
   commitIndex: Schema.Int,
   lastApplied: Schema.Int,
   lastLogIndex: Schema.Int,
-  /** The last index that a snapshot covers; 0 while the log is whole. */
+  /** The log holds what follows this index. */
+  prevLogIndex: Schema.Int,
+  /** The last index that the latest snapshot stands for, 0 where there is none, and its size on disk. */
   snapshotIndex: Schema.Int,
+  snapshotBytes: Schema.Int,
   configuration: Schema.Struct({ voters: Schema.Array(Schema.String), learners: Schema.Array(Schema.String) }),
+  /** Of a leader: how far each other member is. */
+  followers: Schema.Array(Schema.Struct({
+    id: Schema.String,
+    progress: Schema.Literals(["Probe", "Replicate", "Snapshot"]),
+    matchIndex: Schema.Int
+  })),
+  /** Snapshots on their way to followers: what each has of the file. */
+  sending: Schema.Array(Schema.Struct({ to: Schema.String, ...transfer })),
+  /** The snapshot that is coming in from the leader. */
+  receiving: Schema.NullOr(Schema.Struct({ from: Schema.String, ...transfer })),
   version: Schema.String
 })
 export type ServerStatus = typeof ServerStatus.Type
@@ -38,7 +54,12 @@ export const report = (status: Status, urlOf: UrlOf): ServerStatus => ({
   commitIndex: status.commitIndex,
   lastApplied: status.lastApplied,
   lastLogIndex: status.lastLogIndex,
-  snapshotIndex: status.snapshotIndex,
+  prevLogIndex: status.prevLogIndex,
+  snapshotIndex: status.snapshot.last.index,
+  snapshotBytes: status.snapshot.sizeBytes,
   configuration: { voters: status.configuration.voters, learners: status.configuration.learners },
+  followers: status.followers,
+  sending: status.sending,
+  receiving: status.receiving ?? null,
   version
 })

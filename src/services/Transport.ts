@@ -5,16 +5,54 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { EntryId, Term } from "../domain/Entry.ts"
 import type { Event } from "../domain/Event.ts"
 import type { Message } from "../domain/Message.ts"
 import type { NodeId } from "../domain/NodeId.ts"
+import type { Snapshot } from "../domain/Snapshot.ts"
+
+/** A piece of a snapshot (paper Figure 13). Drivers exchange them; the core hears of whole snapshots only. */
+export interface InstallSnapshot {
+  readonly _tag: "InstallSnapshot"
+  /** The leader's. */
+  readonly term: Term
+  readonly snapshot: Snapshot
+  /** Where `bytes` belong. */
+  readonly offset: number
+  /** The file's from `offset` on. None at all: only asks how much has arrived. */
+  readonly bytes: Uint8Array
+}
+
+export type InstallSnapshotResult =
+  /** Everything before `offset` has arrived: go on there. */
+  | { readonly _tag: "Expects"; readonly offset: number }
+  /** All of it has arrived and is what it should be. */
+  | { readonly _tag: "Received" }
+  /** All of it has arrived, and is damaged. */
+  | { readonly _tag: "Damaged" }
+
+export interface InstallSnapshotResponse {
+  readonly _tag: "InstallSnapshotResponse"
+  /** The term of the request. */
+  readonly term: Term
+  readonly last: EntryId
+  readonly result: InstallSnapshotResult
+}
+
+/** What travels between servers. */
+export type PeerMessage = Message | InstallSnapshot | InstallSnapshotResponse
 
 /** What a transport reports to its node. */
-export type Inbound = Extract<Event, { readonly _tag: "Received" | "PeerLost" }>
+export type Inbound =
+  | { readonly _tag: "Received"; readonly from: NodeId; readonly message: PeerMessage }
+  | Extract<Event, { readonly _tag: "PeerLost" }>
 
 export class Transport extends Context.Service<Transport, {
-  /** Hands `message` over for delivery and returns at once. Never fails: loss is silence, and `PeerLost` is only a hint. */
-  readonly send: (to: NodeId, message: Message) => Effect.Effect<void>
+  /**
+   * Hands `message` over for delivery and returns at once; from then on nothing in it may change. Never fails: loss is silence, and
+   * `PeerLost` is only a hint.
+   */
+  readonly send: (to: NodeId, message: PeerMessage) => Effect.Effect<void>
   /** Calls `deliver` synchronously for everything that arrives, until the scope closes. One receiver at a time. */
   readonly inbound: (deliver: (event: Inbound) => void) => Effect.Effect<void, never, Scope.Scope>
 }>()("titan/Transport") {}

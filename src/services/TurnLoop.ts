@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import type { Command } from "../domain/Command.ts"
-import { type Event, type Proposal, ticked } from "../domain/Event.ts"
+import { type Event, type Proposal, type ReadBy, type RequestId, ticked } from "../domain/Event.ts"
 import type { NodeState } from "../domain/NodeState.ts"
 import * as Step from "../domain/Step.ts"
 import type { Requests } from "./Requests.ts"
@@ -25,16 +25,20 @@ const gather = (events: ReadonlyArray<Event>): ReadonlyArray<Event> => {
   if (events.length === 1) return events
   const first: Array<Event> = []
   const proposals: Array<Proposal> = []
-  const requestIds: Array<number> = []
+  const reads = new Map<ReadBy, Array<RequestId>>()
   let isDue = false
   for (const event of events) {
     if (event._tag === "Propose") proposals.push(...event.proposals)
-    else if (event._tag === "Read") requestIds.push(...event.requestIds)
-    else if (event._tag === "Ticked") isDue = true
+    else if (event._tag === "Read") {
+      const { by, requestIds } = event
+      const same = reads.get(by)
+      if (same === undefined) reads.set(by, [...requestIds])
+      else same.push(...requestIds)
+    } else if (event._tag === "Ticked") isDue = true
     else first.push(event)
   }
   if (proposals.length > 0) first.push({ _tag: "Propose", proposals })
-  if (requestIds.length > 0) first.push({ _tag: "Read", requestIds })
+  for (const [by, requestIds] of reads) first.push({ _tag: "Read", requestIds, by })
   // Time comes last: after a pause, what arrived meanwhile may show that nothing is overdue.
   if (isDue) first.push(ticked)
   return first
