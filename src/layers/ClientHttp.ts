@@ -13,6 +13,7 @@ import * as RpcServer from "effect/rpc/RpcServer"
 import { Redirected } from "../services/RaftClient.ts"
 import { type NotLeader, RaftNode } from "../services/RaftNode.ts"
 import { report, type UrlOf } from "../services/ServerStatus.ts"
+import * as SnapshotReport from "../services/SnapshotReport.ts"
 import { ClientRpcs, path, serialization } from "./ClientRpc.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
 
@@ -30,8 +31,10 @@ export const handlers = (options: { readonly urlOf: UrlOf }) =>
     const redirect = redirected(options.urlOf)
     return ClientRpcs.of({
       Propose: ({ command }) => Effect.catchTag(node.propose(command), "NotLeader", redirect),
-      Read: ({ query }) => Effect.catchTag(node.read(query), "NotLeader", redirect),
-      Status: () => Effect.map(node.status, (status) => report(status, options.urlOf))
+      Read: (payload) => Effect.catchTag(node.read(payload.query, payload), "NotLeader", redirect),
+      ReadStale: (payload) => node.readStale(payload.query, payload),
+      Status: () => Effect.map(node.status, (status) => report(status, options.urlOf)),
+      TakeSnapshot: () => SnapshotReport.take(node)
     })
   }))
 

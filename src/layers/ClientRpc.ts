@@ -7,8 +7,9 @@ import * as RpcGroup from "effect/rpc/RpcGroup"
 import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import * as Schema from "effect/Schema"
 import { Redirected } from "../services/RaftClient.ts"
-import { OutcomeUnknown, Overloaded, ReadUnconfirmed, Stopped, TooLarge } from "../services/RaftNode.ts"
+import { Behind, OutcomeUnknown, Overloaded, ReadUnconfirmed, Stopped, TooLarge } from "../services/RaftNode.ts"
 import { ServerStatus } from "../services/ServerStatus.ts"
+import { SnapshotReport } from "../services/SnapshotReport.ts"
 
 export const path = "/rpc"
 
@@ -25,13 +26,29 @@ export class Propose extends Rpc.make("Propose", {
 }) {}
 
 export class Read extends Rpc.make("Read", {
-  payload: { query: Schema.Uint8Array },
+  payload: {
+    query: Schema.Uint8Array,
+    /** Absent: linearizable. */
+    consistency: Schema.optionalKey(Schema.Literals(["linearizable", "lease", "follower"]))
+  },
   success: Schema.Uint8Array,
   error: Schema.Union([Redirected, Overloaded, ReadUnconfirmed, Stopped])
 }) {}
 
+export class ReadStale extends Rpc.make("ReadStale", {
+  payload: { query: Schema.Uint8Array, minIndex: Schema.optionalKey(Schema.Int) },
+  success: Schema.Struct({
+    answer: Schema.Uint8Array,
+    appliedIndex: Schema.Int,
+    leaderContactAgeMs: Schema.UndefinedOr(Schema.Finite)
+  }),
+  error: Schema.Union([Overloaded, Behind, Stopped])
+}) {}
+
 export class Status extends Rpc.make("Status", { success: ServerStatus }) {}
 
-export const ClientRpcs = RpcGroup.make(Propose, Read, Status)
+export class TakeSnapshot extends Rpc.make("TakeSnapshot", { success: SnapshotReport, error: Stopped }) {}
+
+export const ClientRpcs = RpcGroup.make(Propose, Read, Status, ReadStale, TakeSnapshot)
 
 export const serialization = RpcSerialization.layerSchemaBinary({ maxFrameSize: frameBytesMax })

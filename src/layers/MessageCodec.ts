@@ -1,18 +1,21 @@
 /**
  * Messages as they travel between servers: the headers as Schema, the entries of an AppendEntries as the one block of
- * `Codec.encodeEntries`, encoded once for the disk and every peer.
+ * `Codec.encodeEntries`, encoded once for the disk and every peer, the bytes of a snapshot as they lie on disk.
  *
  * The schemas fix shapes only. What the numbers mean is checked by `fromWire`, message by message, so that one bad
  * message is dropped by itself and its neighbours pass.
  */
 // @effect-diagnostics schemaNumber:off
 import * as Schema from "effect/Schema"
-import type { Entry, EntryId } from "../domain/Entry.ts"
+import * as Configurations from "../domain/Configuration.ts"
+import type { Entry, EntryId, Term } from "../domain/Entry.ts"
 import * as Entries from "../domain/Entry.ts"
-import type { AppendEntries, AppendEntriesResponse, Message } from "../domain/Message.ts"
+import type { AppendEntries, AppendEntriesResponse } from "../domain/Message.ts"
+import { isNodeId } from "../domain/NodeId.ts"
+import type { InstallSnapshot, PeerMessage } from "../services/Transport.ts"
 import { BlockError, decodeEntries, encodeEntries } from "./Codec.ts"
 
-/** A term, an index or a round. Any number at all passes here: `fromWire` refuses the wrong ones by name. */
+/** A term, an index, a round or a size. Any number at all passes here: `fromWire` refuses the wrong ones by name. */
 const Counter = Schema.Number
 
 const WireEntryId = Schema.Struct({ term: Counter, index: Counter })
@@ -35,7 +38,35 @@ const WireAppendEntriesResponse = Schema.TaggedStruct("AppendEntriesResponse", {
       prevIndex: Counter,
       conflict: Schema.Struct({ term: Schema.optionalKey(Counter), index: Counter })
     }),
+    Schema.TaggedStruct("NeedsSnapshot", { prevIndex: Counter }),
     Schema.TaggedStruct("Stale", {})
+  ])
+})
+
+const WireRequestReadIndexResponse = Schema.TaggedStruct("RequestReadIndexResponse", {
+  term: Counter,
+  ask: Counter,
+  readIndex: Schema.optionalKey(Counter)
+})
+
+const WireInstallSnapshot = Schema.TaggedStruct("InstallSnapshot", {
+  term: Counter,
+  snapshot: Schema.Struct({
+    last: WireEntryId,
+    configuration: Schema.Struct({ voters: Schema.Array(Schema.String), learners: Schema.Array(Schema.String) }),
+    sizeBytes: Counter
+  }),
+  offset: Counter,
+  bytes: Schema.Uint8Array
+})
+
+const WireInstallSnapshotResponse = Schema.TaggedStruct("InstallSnapshotResponse", {
+  term: Counter,
+  last: WireEntryId,
+  result: Schema.Union([
+    Schema.TaggedStruct("Expects", { offset: Counter }),
+    Schema.TaggedStruct("Received", {}),
+    Schema.TaggedStruct("Damaged", {})
   ])
 })
 
@@ -46,7 +77,11 @@ export const WireMessage = Schema.Union([
   Schema.TaggedStruct("RequestPreVote", { term: Counter, last: WireEntryId }),
   Schema.TaggedStruct("RequestPreVoteResponse", { term: Counter, voteGranted: Schema.Boolean }),
   WireAppendEntries,
-  WireAppendEntriesResponse
+  WireAppendEntriesResponse,
+  Schema.TaggedStruct("RequestReadIndex", { term: Counter, ask: Counter }),
+  WireRequestReadIndexResponse,
+  WireInstallSnapshot,
+  WireInstallSnapshotResponse
 ])
 export type WireMessage = typeof WireMessage.Type
 
@@ -59,12 +94,16 @@ const toWireResponse = (message: AppendEntriesResponse): typeof WireAppendEntrie
   return { ...message, result: { ...result, conflict: term === undefined ? { index } : { term, index } } }
 }
 
-export const toWire = (message: Message): WireMessage => {
+export const toWire = (message: PeerMessage): WireMessage => {
   switch (message._tag) {
     case "AppendEntries":
       return { ...message, entries: message.entries.length === 0 ? noBytes : encodeEntries(message.entries) }
     case "AppendEntriesResponse":
       return toWireResponse(message)
+    case "RequestReadIndexResponse": {
+      const { _tag, ask, readIndex, term } = message
+      return readIndex === undefined ? { _tag, term, ask } : { _tag, term, ask, readIndex }
+    }
     default:
       return message
   }
@@ -73,12 +112,24 @@ export const toWire = (message: Message): WireMessage => {
 /** What a message's header is taken to cost on the wire, with room to spare. */
 const headerBytes = 256
 
+/** What the name of a server is taken to cost: 64 characters of one byte each, and its length. */
+const nameBytes = 66
+
 /** An upper bound of the bytes that `message` takes on the wire. */
-export const sizeBytes = (message: Message): number => {
-  if (message._tag !== "AppendEntries") return headerBytes
-  let size = headerBytes
-  for (const entry of message.entries) size += Entries.sizeBytes(entry)
-  return size
+export const sizeBytes = (message: PeerMessage): number => {
+  switch (message._tag) {
+    case "AppendEntries": {
+      let size = headerBytes
+      for (const entry of message.entries) size += Entries.sizeBytes(entry)
+      return size
+    }
+    case "InstallSnapshot": {
+      const names = Configurations.members(message.snapshot.configuration).length
+      return headerBytes + names * nameBytes + message.bytes.length
+    }
+    default:
+      return headerBytes
+  }
 }
 
 /** Terms and indexes are stored in six bytes; see `Codec.ts`. */
@@ -88,6 +139,52 @@ const isCounter = (value: number): boolean => Number.isSafeInteger(value) && val
 
 const isId = (id: EntryId): boolean => isCounter(id.term) && isCounter(id.index) && (id.term === 0) === (id.index === 0)
 
+/** A number that is never stored in six bytes: a size, or the count of a server's questions. */
+const isWhole = (value: number): boolean => Number.isSafeInteger(value) && value >= 0
+
+const answerProblem = ({ result, round }: typeof WireAppendEntriesResponse.Type): string | undefined => {
+  const numbers = result._tag === "Matched"
+    ? [result.matchIndex]
+    : result._tag === "Rejected"
+    ? [result.prevIndex, result.conflict.index, result.conflict.term ?? 0]
+    : result._tag === "NeedsSnapshot"
+    ? [result.prevIndex]
+    : []
+  const isSound = isCounter(round) && numbers.every(isCounter)
+  return isSound ? undefined : `its round is ${round} and its result ${JSON.stringify(result)}`
+}
+
+/** What a snapshot that travels stands for: some entries, of terms not later than that of the leader who sends it. */
+const lastIncludedProblem = (last: EntryId, term: Term): string | undefined => {
+  if (!isId(last)) return `the last entry of its snapshot is ${JSON.stringify(last)}`
+  if (last.index === 0) return "its snapshot stands for nothing"
+  return last.term > term ? `its snapshot is of term ${last.term}, later than its own, ${term}` : undefined
+}
+
+const configurationProblem = (configuration: Configurations.Configuration): string | undefined => {
+  const stranger = Configurations.members(configuration).find((name) => !isNodeId(name))
+  if (stranger !== undefined) return `its configuration names a server ${JSON.stringify(stranger.slice(0, 64))}`
+  const problem = Configurations.problem(configuration)
+  return problem === undefined ? undefined : `its configuration is none: ${problem.slice(0, 256)}`
+}
+
+const chunkProblem = ({ bytes, offset, snapshot, term }: InstallSnapshot): string | undefined => {
+  const { configuration, last } = snapshot
+  const problem = lastIncludedProblem(last, term) ?? configurationProblem(configuration)
+  if (problem !== undefined) return problem
+  if (!isWhole(snapshot.sizeBytes)) return `the size of its snapshot is ${snapshot.sizeBytes}`
+  if (!isWhole(offset)) return `its offset is ${offset}`
+  const end = offset + bytes.length
+  return end <= snapshot.sizeBytes ? undefined : `its bytes end at ${end}, and its snapshot at ${snapshot.sizeBytes}`
+}
+
+const chunkAnswerProblem = (wire: typeof WireInstallSnapshotResponse.Type): string | undefined => {
+  const { last, result, term } = wire
+  const isSound = result._tag !== "Expects" || isWhole(result.offset)
+  return lastIncludedProblem(last, term) ?? (isSound ? undefined : `its result is ${JSON.stringify(result)}`)
+}
+
+/** What is wrong with `wire`, its entries aside. */
 const headerProblem = (wire: WireMessage): string | undefined => {
   if (!isCounter(wire.term)) return `its term is ${wire.term}`
   switch (wire._tag) {
@@ -101,16 +198,17 @@ const headerProblem = (wire: WireMessage): string | undefined => {
       if (!isId(wire.prev)) return `its previous entry is ${JSON.stringify(wire.prev)}`
       if (!isCounter(wire.leaderCommit)) return `its commit index is ${wire.leaderCommit}`
       return isCounter(wire.round) ? undefined : `its round is ${wire.round}`
-    case "AppendEntriesResponse": {
-      const { result } = wire
-      const numbers = result._tag === "Matched"
-        ? [result.matchIndex]
-        : result._tag === "Rejected"
-        ? [result.prevIndex, result.conflict.index, result.conflict.term ?? 0]
-        : []
-      const isSound = isCounter(wire.round) && numbers.every(isCounter)
-      return isSound ? undefined : `its round is ${wire.round} and its result ${JSON.stringify(result)}`
-    }
+    case "AppendEntriesResponse":
+      return answerProblem(wire)
+    case "RequestReadIndex":
+      return isWhole(wire.ask) ? undefined : `its ask is ${wire.ask}`
+    case "RequestReadIndexResponse":
+      if (!isWhole(wire.ask)) return `its ask is ${wire.ask}`
+      return isCounter(wire.readIndex ?? 0) ? undefined : `its read index is ${wire.readIndex}`
+    case "InstallSnapshot":
+      return chunkProblem(wire)
+    case "InstallSnapshotResponse":
+      return chunkAnswerProblem(wire)
     default:
       return wire satisfies never
   }
@@ -140,7 +238,7 @@ const decodeBlock = (block: Uint8Array): ReadonlyArray<Entry> | string => {
 }
 
 /** A message that came in, or why it is none. */
-export type Decoded = { readonly message: Message } | { readonly problem: string }
+export type Decoded = { readonly message: PeerMessage } | { readonly problem: string }
 
 const fromWireAppendEntries = (wire: typeof WireAppendEntries.Type): Decoded => {
   const entries = decodeBlock(wire.entries)
@@ -151,14 +249,14 @@ const fromWireAppendEntries = (wire: typeof WireAppendEntries.Type): Decoded => 
   return problem === undefined ? { message } : { problem }
 }
 
-const fromWireResponse = (wire: typeof WireAppendEntriesResponse.Type): Message => {
+const fromWireResponse = (wire: typeof WireAppendEntriesResponse.Type): AppendEntriesResponse => {
   const { result } = wire
   if (result._tag !== "Rejected") return { ...wire, result }
   const { index, term } = result.conflict
   return { ...wire, result: { ...result, conflict: { term, index } } }
 }
 
-/** Decodes and checks one message; the entries' payloads are views on its block. */
+/** Decodes and checks one message; the payloads of entries are views on their block. */
 export const fromWire = (wire: WireMessage): Decoded => {
   const problem = headerProblem(wire)
   if (problem !== undefined) return { problem }
@@ -167,6 +265,8 @@ export const fromWire = (wire: WireMessage): Decoded => {
       return fromWireAppendEntries(wire)
     case "AppendEntriesResponse":
       return { message: fromWireResponse(wire) }
+    case "RequestReadIndexResponse":
+      return { message: { ...wire, readIndex: wire.readIndex } }
     default:
       return { message: wire }
   }

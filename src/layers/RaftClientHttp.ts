@@ -106,8 +106,11 @@ const open = Effect.fnUntraced(
         command.length > requestBytesMax
           ? Effect.fail(new TooLarge({ sizeBytes: command.length, limitBytes: requestBytesMax }))
           : ending(client.Propose({ command })),
-      read: (query) => ending(client.Read({ query })),
-      status: ending(client.Status())
+      read: (query, consistency) => ending(client.Read(consistency === undefined ? { query } : { query, consistency })),
+      readStale: (query, minIndex) =>
+        ending(client.ReadStale(minIndex === undefined ? { query } : { query, minIndex })),
+      status: ending(client.Status()),
+      takeSnapshot: ending(client.TakeSnapshot())
     }
     return connection
   }

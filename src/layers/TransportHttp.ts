@@ -20,6 +20,9 @@
  * messages wait. Whenever some were dropped, the node hears `PeerLost` once: when the connection ends, when the next
  * one stands, or when the outbox overflows.
  *
+ * **Messages are encoded when they leave**, which is later than `send` returns: whoever sends one does not change it
+ * any more, its bytes included.
+ *
  * **Pipelining.** A batch does not wait for the answer to the one before. Answers bound what is under way, in batches
  * and bytes, so that the bytes a slow link has yet to carry cannot hide the pings behind them for longer than the peer
  * is given to answer. With the defaults the worst case, 4 MiB and a message of 8 MiB, takes a link of about 200 Mbit/s;
@@ -35,10 +38,9 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import type { Message } from "../domain/Message.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { Storage } from "../services/Storage.ts"
-import { type Inbound, Transport } from "../services/Transport.ts"
+import { type Inbound, type PeerMessage, Transport } from "../services/Transport.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import * as PeerClient from "./PeerClient.ts"
 import * as PeerRpc from "./PeerRpc.ts"
@@ -94,7 +96,7 @@ export interface Options extends Partial<Limits> {
 }
 
 interface Waiting {
-  readonly message: Message
+  readonly message: PeerMessage
   readonly sizeBytes: number
 }
 
@@ -124,8 +126,11 @@ const makeOutbox = (peer: NodeId): Outbox => ({
 })
 
 /** Takes the longest run from the front that fits into `bytesMax`, at least one message. */
-const takeBatch = (outbox: Outbox, bytesMax: number): { readonly messages: Array<Message>; readonly bytes: number } => {
-  const messages: Array<Message> = []
+const takeBatch = (
+  outbox: Outbox,
+  bytesMax: number
+): { readonly messages: Array<PeerMessage>; readonly bytes: number } => {
+  const messages: Array<PeerMessage> = []
   let bytes = 0
   for (const { message, sizeBytes } of outbox.waiting) {
     if (messages.length > 0 && bytes + sizeBytes > bytesMax) break
@@ -162,7 +167,7 @@ const converse = Effect.fnUntraced(
     const { batchBytesMax, unansweredBatchesMax, unansweredBytesMax } = node.limits
     let batches = 0
     let unansweredBytes = 0
-    const post = (messages: ReadonlyArray<Message>, bytes: number) =>
+    const post = (messages: ReadonlyArray<PeerMessage>, bytes: number) =>
       Effect.suspend(() => client.Deliver({ token, messages: messages.map(MessageCodec.toWire) })).pipe(
         Effect.onExit((exit) =>
           Effect.sync(() => {
@@ -266,7 +271,7 @@ const serve = Effect.fnUntraced(function*(node: Node, outbox: Outbox) {
 })
 
 /** Puts `message` into the outbox, or drops it and remembers that. Returns what is left to do. */
-const offer = (node: Node, outbox: Outbox, message: Message, scope: Scope.Scope): Effect.Effect<unknown> => {
+const offer = (node: Node, outbox: Outbox, message: PeerMessage, scope: Scope.Scope): Effect.Effect<unknown> => {
   const { messageBytesMax, outboxBytesMax, outboxMessagesMax } = node.limits
   const sizeBytes = MessageCodec.sizeBytes(message)
   if (sizeBytes > messageBytesMax) {
@@ -312,7 +317,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
     outboxes.set(peer, outbox)
     return Effect.forkIn(Effect.ensuring(serve(node, outbox), Effect.sync(() => outboxes.delete(peer))), scope)
   }
-  const send = (to: NodeId, message: Message): Effect.Effect<void> =>
+  const send = (to: NodeId, message: PeerMessage): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (!isPeer(to)) return Effect.void
       const outbox = outboxes.get(to)

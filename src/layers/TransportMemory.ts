@@ -9,14 +9,15 @@
  * for each, and whichever wakes takes the first of the list. So messages arrive in the order of their due times even
  * where a scheduler wakes sleepers of the same instant in any order, and with a fixed delay every link keeps its
  * order.
+ *
+ * What arrives is the very message that was sent, once or twice, with the very same bytes: neither side may change it.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Message } from "../domain/Message.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import * as Random from "../domain/Random.ts"
-import { type Inbound, Transport } from "../services/Transport.ts"
+import { type Inbound, type PeerMessage, Transport } from "../services/Transport.ts"
 
 /** How bad the network is. */
 export interface Faults {
@@ -49,7 +50,7 @@ export type Fate = "Delivered" | "Lost" | "Cut" | "Down"
 export interface Passage {
   readonly from: NodeId
   readonly to: NodeId
-  readonly message: Message
+  readonly message: PeerMessage
   readonly fate: Fate
 }
 
@@ -86,7 +87,7 @@ export interface Network {
   readonly dropped: () => number
   /** Makes `deliver` the receiver of `id`, in place of any earlier one; the result takes it back. */
   readonly listen: (id: NodeId, deliver: (event: Inbound) => void) => () => void
-  readonly send: (from: NodeId, to: NodeId, message: Message) => Effect.Effect<void>
+  readonly send: (from: NodeId, to: NodeId, message: PeerMessage) => Effect.Effect<void>
 }
 
 interface UnderWay extends Omit<Passage, "fate"> {

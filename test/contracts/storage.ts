@@ -5,9 +5,10 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type { HardState, Write } from "../../src/domain/Command.ts"
+import type { HardState, Install, Write } from "../../src/domain/Command.ts"
 import { type Configuration, ofVoters } from "../../src/domain/Configuration.ts"
-import { command, type Entry, noop } from "../../src/domain/Entry.ts"
+import { command, type Entry, noop, origin } from "../../src/domain/Entry.ts"
+import { none } from "../../src/domain/Snapshot.ts"
 import { type Recovered, Storage, type StorageError } from "../../src/services/Storage.ts"
 
 /** A new, empty storage: each time its layer is built, the same storage is opened again. */
@@ -27,7 +28,11 @@ export const entryAt = (term: number, index: number, payloadBytes = 8): Entry =>
 export const entriesOf = (term: number, from: number, to: number, payloadBytes?: number): ReadonlyArray<Entry> =>
   Array.from({ length: to - from + 1 }, (_, i) => entryAt(term, from + i, payloadBytes))
 
-export const writeOf = (entries: ReadonlyArray<Entry>, hardState?: HardState): Write => ({ hardState, entries })
+export const writeOf = (entries: ReadonlyArray<Entry>, hardState?: HardState, install?: Install): Write => ({
+  hardState,
+  install,
+  entries
+})
 
 /** Payload bytes in a form that compares the same whatever array holds them. */
 export const plain = (entries: ReadonlyArray<Entry>): ReadonlyArray<string> =>
@@ -66,6 +71,9 @@ export const storageContract = (
           assert.deepStrictEqual(recovered.hardState, { term: 0, votedFor: undefined })
           assert.deepStrictEqual(recovered.configuration, initial)
           assert.deepStrictEqual(recovered.entries, [])
+          assert.deepStrictEqual(recovered.prev, origin)
+          assert.deepStrictEqual(recovered.snapshot, none(initial))
+          assert.isUndefined(recovered.damage)
         }
       }))
 

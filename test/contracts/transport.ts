@@ -10,7 +10,8 @@ import * as Scope from "effect/Scope"
 import { command, type Entry, noop } from "../../src/domain/Entry.ts"
 import type { Message } from "../../src/domain/Message.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
-import type { Inbound, Transport } from "../../src/services/Transport.ts"
+import type { Snapshot } from "../../src/domain/Snapshot.ts"
+import type { Inbound, InstallSnapshot, PeerMessage, Transport } from "../../src/services/Transport.ts"
 
 export interface Harness {
   /**
@@ -40,8 +41,16 @@ const entries: ReadonlyArray<Entry> = [
   { term: 3, index: 12, payload: command(new Uint8Array(0)) }
 ]
 
+const snapshot: Snapshot = {
+  last: { term: 2, index: 2 ** 40 },
+  configuration: { voters: ["n1", "n2", "n3"], learners: ["a.learner_with-a_longer.name"] },
+  sizeBytes: 2 ** 52
+}
+
+const answerChunk = { _tag: "InstallSnapshotResponse", term: 3, last: snapshot.last } as const
+
 /** One of every shape, with no field at a value that a decoder could have made up. */
-export const everyShape: ReadonlyArray<Message> = [
+export const everyShape: ReadonlyArray<PeerMessage> = [
   { _tag: "RequestVote", term: 4, last: { term: 3, index: 12 } },
   { _tag: "RequestVote", term: 1, last: { term: 0, index: 0 } },
   { _tag: "RequestVoteResponse", term: 4, voteGranted: true },
@@ -63,8 +72,27 @@ export const everyShape: ReadonlyArray<Message> = [
     term: 3,
     round: 44,
     result: { _tag: "Rejected", prevIndex: 10, conflict: { term: undefined, index: 6 } }
-  }
+  },
+  { _tag: "AppendEntriesResponse", term: 3, round: 45, result: { _tag: "NeedsSnapshot", prevIndex: 11 } },
+  { _tag: "AppendEntriesResponse", term: 4, round: 46, result: { _tag: "Stale" } },
+  { _tag: "RequestReadIndex", term: 3, ask: 2 ** 53 - 1 },
+  { _tag: "RequestReadIndexResponse", term: 3, ask: 2 ** 53 - 2, readIndex: 12 },
+  { _tag: "RequestReadIndexResponse", term: 4, ask: 2 ** 48, readIndex: undefined },
+  { _tag: "InstallSnapshot", term: 3, snapshot, offset: 2 ** 51, bytes: everyByte },
+  { _tag: "InstallSnapshot", term: 3, snapshot, offset: snapshot.sizeBytes, bytes: new Uint8Array(0) },
+  { ...answerChunk, result: { _tag: "Expects", offset: 2 ** 51 + 256 } },
+  { ...answerChunk, result: { _tag: "Received" } },
+  { ...answerChunk, result: { _tag: "Damaged" } }
 ]
+
+/** Piece `number` of a snapshot, unlike its neighbours in each byte. */
+export const chunk = (number: number, bytes: number): InstallSnapshot => ({
+  _tag: "InstallSnapshot",
+  term: 3,
+  snapshot,
+  offset: number * bytes,
+  bytes: Uint8Array.from({ length: bytes }, (_, i) => (i * 7 + number) % 256)
+})
 
 /** Everything that `transport` reports from now on, as a queue. */
 export const listen = Effect.fnUntraced(function*(transport: Transport["Service"]) {
@@ -81,7 +109,7 @@ export const takeUntil = (events: Queue.Dequeue<Inbound>, wanted: (event: Inboun
 export const sendUntilReceived = Effect.fnUntraced(function*(
   transport: Transport["Service"],
   to: NodeId,
-  message: Message,
+  message: PeerMessage,
   events: Queue.Dequeue<Inbound>
 ) {
   for (;;) {
@@ -118,6 +146,23 @@ const deliveryClaims = (test: Test, makeHarness: Effect.Effect<Harness, never, S
         if (round % 37 === 0) yield* Effect.yieldNow
       }
       for (let round = 1; round <= 2000; round++) assert.strictEqual(roundOf(yield* Queue.take(events)), round)
+    }))
+
+  test("pieces of a snapshot arrive whole and in order, each with bytes of its own, between other messages", () =>
+    Effect.gen(function*() {
+      const { start } = yield* makeHarness
+      const n1 = yield* start("n1")
+      const events = yield* listen(yield* start("n2"))
+      const sent = Array.from({ length: 12 }, (_, number) => [chunk(number, 256 << 10), heartbeat(number)]).flat()
+      for (const message of sent) {
+        yield* n1.send("n2", message)
+        yield* Effect.yieldNow
+      }
+      // Compared once all have come: a later piece must not have written over an earlier one.
+      const arrived = yield* Queue.takeN(events, sent.length)
+      for (const [i, message] of sent.entries()) {
+        assert.deepStrictEqual(arrived[i], { _tag: "Received", from: "n1", message })
+      }
     }))
 
   test("servers talk both ways, and only to whom they name", () =>

@@ -32,30 +32,10 @@ import {
   TooLarge
 } from "../../src/services/RaftNode.ts"
 import * as FakeNode from "./fakeNode.ts"
+import { type Answer, scripted, silent } from "./scriptedServers.ts"
 
 const done = Uint8Array.of(1)
 const command = Uint8Array.of(7)
-
-type Answer = Effect.Effect<Uint8Array, Redirected | Overloaded | TooLarge | OutcomeUnknown | Stopped | Lost>
-
-/** A cluster of scripted servers: what each does with a request, and the order in which they were asked. */
-const scripted = (servers: Record<string, (asked: number) => Answer | Unreachable>, options: Partial<Options> = {}) => {
-  const asked: Array<string> = []
-  const client = make({ endpoints: Object.keys(servers), ...options }, (url) =>
-    Effect.suspend(() => {
-      asked.push(url)
-      const answer = servers[url]?.(asked.filter((each) => each === url).length) ??
-        new Unreachable({ reason: "unknown" })
-      if (answer instanceof Unreachable) return Effect.fail(answer)
-      const connection: Connection = {
-        propose: () => answer,
-        read: () => Effect.catchTag(answer, ["TooLarge", "OutcomeUnknown"], () => Effect.fail(new ReadUnconfirmed())),
-        status: Effect.never
-      }
-      return Effect.succeed(connection)
-    }))
-  return { asked, client }
-}
 
 const dead = () => new Unreachable({ reason: "connection refused" })
 
@@ -97,7 +77,7 @@ describe("finding the leader", () => {
           const answer = url === "elsewhere"
             ? Effect.succeed(done)
             : Effect.fail(new Redirected({ leader: "n9", url: "elsewhere" }))
-          return { propose: () => answer, read: () => answer, status: Effect.never }
+          return { ...silent, propose: () => answer }
         }))
       assert.deepStrictEqual(yield* client.propose(command), done)
       assert.deepStrictEqual(asked, ["a", "elsewhere"])

@@ -11,7 +11,9 @@ import { crc32 } from "node:zlib"
 import * as StorageFile from "../../src/layers/StorageFile.ts"
 import * as Record from "../../src/layers/wal/Record.ts"
 import * as Segment from "../../src/layers/wal/Segment.ts"
+import { snapshotContract } from "../contracts/snapshots.ts"
 import { entriesOf, entryAt, initial, plain, reopen, session, storageContract, writeOf } from "../contracts/storage.ts"
+import { storageWalk } from "../contracts/storageWalk.ts"
 import {
   changed,
   failing,
@@ -25,10 +27,15 @@ import {
 const layerOf = (directory: string, options?: Partial<StorageFile.Options>) =>
   StorageFile.layer({ directory, clusterId: "c1", nodeId: "n1", segmentBytes: 5120, ...options })
 
-storageContract(
-  "StorageFile",
-  Effect.map(temporaryDirectory, (directory) => ({ layer: layerOf(Path.join(directory, "made", "here")) }))
+const harness = Effect.map(
+  temporaryDirectory,
+  (directory) => ({ layer: layerOf(Path.join(directory, "made", "here")) })
 )
+
+storageContract("StorageFile", harness)
+snapshotContract("StorageFile", harness)
+storageWalk("StorageFile", harness, 12)
+
 const firstFile = "000000000000001.wal"
 
 describe("StorageFile", () => {
@@ -74,8 +81,8 @@ describe("StorageFile", () => {
         Effect.gen(function*() {
           const parent = `Sync ${Path.basename(Path.dirname(directory))}`
           const first = [parent, "Create 0.tmp", "Write 0.tmp", "Sync 0.tmp", "Sync 0.tmp", "Write 0.tmp", "Sync 0.tmp"]
-          const named = ["Rename 0.tmp", `Sync ${name}`, `Sync ${firstFile}`, `Write ${firstFile}`, `Sync ${firstFile}`]
-          assert.deepStrictEqual(told(), [...first, ...named])
+          const named = ["Rename 0.tmp", `Sync ${name}`, `Sync ${firstFile}`, `Sync ${name}`]
+          assert.deepStrictEqual(told(), [...first, ...named, `Write ${firstFile}`, `Sync ${firstFile}`])
           yield* storage.persist(writeOf(entriesOf(1, 1, 3), { term: 1, votedFor: "n1" }))
           assert.deepStrictEqual(told(), [`Write ${firstFile}`, `Sync ${firstFile}`])
           yield* storage.persist(writeOf([]))
@@ -89,11 +96,12 @@ describe("StorageFile", () => {
       const bytes = Fs.readFileSync(Path.join(directory, "000000000000003.wal"))
       yield* session(layerOf(directory), () =>
         Effect.sync(() => {
-          const [rewritten, synced, ...others] = changes.splice(0)
+          const [rewritten, synced, named, ...others] = changes.splice(0)
           if (rewritten?._tag !== "Write") return assert.fail("nothing was written")
           const { bytes: again, position } = rewritten
           assert.isTrue(again.equals(bytes.subarray(position, position + again.length)))
           assert.strictEqual(synced?._tag, "Sync")
+          assert.deepStrictEqual(named, { _tag: "Sync", name })
           assert.deepStrictEqual(others, [])
         }))
     }))

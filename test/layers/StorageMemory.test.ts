@@ -4,11 +4,17 @@ import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
 import type { Write } from "../../src/domain/Command.ts"
 import * as StorageMemory from "../../src/layers/StorageMemory.ts"
+import { snapshotContract } from "../contracts/snapshots.ts"
 import { entriesOf, plain, reopen, session, storageContract, writeOf } from "../contracts/storage.ts"
+import { storageWalk } from "../contracts/storageWalk.ts"
 
 const makeDisk = (syncDelayMs = 0) => StorageMemory.makeDisk({ clusterId: "c1", nodeId: "n1", syncDelayMs })
 
-storageContract("StorageMemory", Effect.sync(() => ({ layer: StorageMemory.layer({ disk: makeDisk() }) })))
+const harness = Effect.sync(() => ({ layer: StorageMemory.layer({ disk: makeDisk() }) }))
+
+storageContract("StorageMemory", harness)
+snapshotContract("StorageMemory", harness)
+storageWalk("StorageMemory", harness, 100)
 
 describe("StorageMemory", () => {
   it.effect("reports the identity of its disk", () =>

@@ -15,7 +15,7 @@ import * as MessageCodec from "../../src/layers/MessageCodec.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import * as TransportHttp from "../../src/layers/TransportHttp.ts"
 import type { Inbound } from "../../src/services/Transport.ts"
-import { heartbeat, listen, sendUntilReceived, takeUntil, transportContract } from "../contracts/transport.ts"
+import { chunk, heartbeat, listen, sendUntilReceived, takeUntil, transportContract } from "../contracts/transport.ts"
 import { cluster, hello, rawClient, startNode, takeLine, withLog } from "./peerNode.ts"
 
 const isLost = (event: Inbound): boolean => event._tag === "PeerLost"
@@ -135,6 +135,37 @@ describe("connections", () => {
     }))
 })
 
+describe("pieces of a snapshot", () => {
+  it.live("count in the outbox for their bytes", () =>
+    Effect.gen(function*() {
+      const { start } = yield* cluster({ outboxBytesMax: 10_000 })
+      const n1 = yield* start("n1")
+      const lost = yield* listen(n1)
+      const events = yield* listen(yield* start("n2"))
+      yield* n1.send("n2", chunk(0, 6000))
+      yield* n1.send("n2", chunk(1, 6000))
+      assert.deepStrictEqual(yield* Queue.take(lost), { _tag: "PeerLost", peer: "n2" })
+      yield* n1.send("n2", chunk(2, 2000))
+      for (const message of [chunk(0, 6000), chunk(2, 2000)]) {
+        assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message })
+      }
+    }))
+
+  it.live("are dropped with a warning when they are larger than a message may be", () =>
+    withLog((lines) =>
+      Effect.gen(function*() {
+        const { start } = yield* cluster({ messageBytesMax: 10_000 })
+        const n1 = yield* start("n1")
+        const events = yield* listen(yield* start("n2"))
+        yield* n1.send("n2", chunk(0, 10_000))
+        yield* n1.send("n2", chunk(1, 9000))
+        assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message: chunk(1, 9000) })
+        const line = yield* takeLine(lines, "n1", "dropped a message that is too large")
+        assert.include(String(line.annotations["reason"]), "InstallSnapshot takes up to")
+      })
+    ))
+})
+
 /** How a caller is set up wrongly, and what both logs then say. Who is called is n2. */
 const strangers = [
   { who: "from another cluster", options: { id: "n1", clusterId: "c2" }, says: `to cluster "c1" and "n1" to "c2"` },
@@ -210,57 +241,12 @@ describe("strangers", () => {
   })
 })
 
-/** What a well-formed Deliver can hold that is no message, and what the log says of it. */
-const malformed: ReadonlyArray<readonly [MessageCodec.WireMessage, string]> = (() => {
-  const good = MessageCodec.toWire(entryOf(8))
-  assert(good._tag === "AppendEntries")
-  const block = good.entries
-  return [
-    [{ ...good, term: -1 }, "its term is -1"],
-    [{ ...good, term: Number.NaN }, "its term is NaN"],
-    [{ ...good, leaderCommit: 0.5 }, "its commit index is 0.5"],
-    [{ ...good, round: 2 ** 53 }, "its round is 9007199254740992"],
-    [{ ...good, prev: { term: 2, index: 0 } }, "its previous entry is"],
-    [{ ...good, prev: { term: 2, index: 8 } }, "its entries start at 10 and follow 8"],
-    [{ ...good, prev: { term: 4, index: 9 }, term: 4 }, "the term falls from 4 to 3 at index 10"],
-    [{ ...good, term: 2 }, "its last entry is of term 3, later than its own, 2"],
-    [{ ...good, prev: { term: 4, index: 9 } }, "the term of its previous entry is 4"],
-    [{ ...good, entries: block.subarray(0, block.length - 1) }, "entry 1 of 1 is longer than its block"],
-    [{ _tag: "RequestVote", term: 1, last: { term: 1, index: 2 ** 48 } }, "its last entry is"],
-    [{ _tag: "AppendEntriesResponse", term: 1, round: 1, result: { _tag: "Matched", matchIndex: -1 } }, "its result"]
-  ]
-})()
-
 const oddRpcs = RpcGroup.make(
   PeerRpc.Hello,
   Rpc.make("Deliver", { payload: { token: Schema.String, messages: Schema.Array(Schema.String) } })
 )
 
 describe("harm", () => {
-  it.live("a malformed message is dropped by itself, with a warning; its neighbours arrive", () =>
-    withLog((lines) =>
-      Effect.gen(function*() {
-        const { start, urls } = yield* cluster()
-        urls.set("n3", "http://127.0.0.1:1")
-        const n2 = yield* start("n2")
-        const events = yield* listen(n2)
-        const client = yield* rawClient(n2.url, PeerRpc.PeerRpcs)
-        const { token } = yield* client.Hello(hello)
-        const [before, after] = [MessageCodec.toWire(heartbeat(1)), MessageCodec.toWire(heartbeat(2))]
-        for (const [wire, problem] of malformed) {
-          yield* client.Deliver({ token, messages: [before, wire, after] })
-          const line = yield* takeLine(lines, "n2", "dropped a malformed message")
-          assert.strictEqual(line.level, "Warn")
-          assert.include(String(line.annotations["problem"]), problem)
-          const arrived = yield* Queue.clear(events)
-          assert.deepStrictEqual(arrived.map((event) => event._tag === "Received" && event.message), [
-            heartbeat(1),
-            heartbeat(2)
-          ])
-        }
-      })
-    ))
-
   it.live("a receiver whose scope is closed hears nothing, and what arrives then is lost", () =>
     Effect.gen(function*() {
       const { start, urls } = yield* cluster()

@@ -3,16 +3,15 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
-import type { Message } from "../../src/domain/Message.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import * as TransportMemory from "../../src/layers/TransportMemory.ts"
-import { Transport } from "../../src/services/Transport.ts"
-import { heartbeat, transportContract } from "../contracts/transport.ts"
+import { type PeerMessage, Transport } from "../../src/services/Transport.ts"
+import { everyShape, heartbeat, transportContract } from "../contracts/transport.ts"
 
 const start = (network: TransportMemory.Network, id: NodeId) =>
   Effect.map(Layer.build(TransportMemory.layer({ network, id })), Context.get(Transport))
 
-const roundOf = (message: Message): number => message._tag === "AppendEntries" ? message.round : -1
+const roundOf = (message: PeerMessage): number => message._tag === "AppendEntries" ? message.round : -1
 
 /** Three servers; each hears into its list of `sender:round`. */
 const cluster = Effect.fnUntraced(function*(options: TransportMemory.NetworkOptions) {
@@ -43,6 +42,22 @@ describe("the contract, without delay", () => {
     })
   )
 })
+
+it.effect("what arrives, and what the tap sees, is the very message that was sent, its bytes included", () =>
+  Effect.gen(function*() {
+    const tapped: Array<PeerMessage> = []
+    const arrived: Array<PeerMessage> = []
+    const network = TransportMemory.makeNetwork({ seed: 1, tap: ({ message }) => tapped.push(message) })
+    network.listen("b", (event) => event._tag === "Received" && arrived.push(event.message))
+    const a = yield* start(network, "a")
+    for (const message of everyShape) yield* a.send("b", message)
+    yield* TestClock.adjust(0)
+    assert.strictEqual(arrived.length, everyShape.length)
+    for (const [i, message] of everyShape.entries()) {
+      assert.strictEqual(arrived[i], message)
+      assert.strictEqual(tapped[i], message)
+    }
+  }))
 
 describe("faults", () => {
   it.effect("a message with a delay of 20 ms arrives after 20 ms of the clock, not before", () =>

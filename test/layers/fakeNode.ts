@@ -10,27 +10,45 @@ import * as Layer from "effect/Layer"
 import type * as Path from "effect/Path"
 import type * as Scope from "effect/Scope"
 import { createServer } from "node:http"
+import * as Snapshot from "../../src/domain/Snapshot.ts"
 import * as KvHttp from "../../src/layers/kv/Http.ts"
 import * as Protocol from "../../src/layers/kv/Protocol.ts"
 import * as Store from "../../src/layers/kv/Store.ts"
-import { type ProposeError, RaftNode, type ReadError, type Status } from "../../src/services/RaftNode.ts"
+import {
+  type Consistency,
+  type ProposeError,
+  RaftNode,
+  type ReadError,
+  type StaleReadError,
+  type Status,
+  type Stopped
+} from "../../src/services/RaftNode.ts"
 
 export interface FakeNode {
   readonly service: RaftNode["Service"]
   /** Instead of applying a command: what it does, until set back to `undefined`. */
   onPropose: Effect.Effect<never, ProposeError> | undefined
   onRead: Effect.Effect<never, ReadError> | undefined
+  onReadStale: Effect.Effect<never, StaleReadError> | undefined
+  onTakeSnapshot: Effect.Effect<never, Stopped> | undefined
   status: Status
+  leaderContactAgeMs: number | undefined
   proposed: number
   reads: number
+  /** What reads asked for, in order. */
+  readonly consistencies: Array<Consistency | undefined>
+  readonly minIndices: Array<number | undefined>
 }
 
 export const make = (id = "n1"): FakeNode => {
   const machine = Protocol.wire.serve(Store.make())
+  const configuration = { voters: [id], learners: [] }
   let index = 0
   const fake: FakeNode = {
     onPropose: undefined,
     onRead: undefined,
+    onReadStale: undefined,
+    onTakeSnapshot: undefined,
     status: {
       id,
       clusterId: "c",
@@ -39,12 +57,19 @@ export const make = (id = "n1"): FakeNode => {
       leaderId: id,
       commitIndex: 0,
       lastApplied: 0,
+      prevLogIndex: 0,
       lastLogIndex: 0,
-      snapshotIndex: 0,
-      configuration: { voters: [id], learners: [] }
+      snapshot: Snapshot.none(configuration),
+      configuration,
+      followers: [],
+      sending: [],
+      receiving: undefined
     },
+    leaderContactAgeMs: 7.4,
     proposed: 0,
     reads: 0,
+    consistencies: [],
+    minIndices: [],
     service: RaftNode.of({
       propose: (command) =>
         Effect.suspend(() => {
@@ -55,11 +80,23 @@ export const make = (id = "n1"): FakeNode => {
             ([result]) => result ?? new Uint8Array()
           )
         }),
-      read: (query) =>
+      read: (query, options) =>
         Effect.suspend(() => {
           fake.reads++
+          fake.consistencies.push(options?.consistency)
           return fake.onRead ?? machine.query(query)
         }),
+      readStale: (query, options) =>
+        Effect.suspend(() => {
+          fake.reads++
+          fake.minIndices.push(options?.minIndex)
+          if (fake.onReadStale !== undefined) return fake.onReadStale
+          const { leaderContactAgeMs } = fake
+          return Effect.map(machine.query(query), (answer) => ({ answer, appliedIndex: index, leaderContactAgeMs }))
+        }),
+      takeSnapshot: Effect.suspend(() =>
+        fake.onTakeSnapshot ?? Effect.succeed({ last: { term: 1, index }, configuration, sizeBytes: 100 })
+      ),
       status: Effect.sync(() => fake.status),
       halted: Effect.never
     })

@@ -145,8 +145,12 @@ describe("bad requests", () => {
     ["GET", "/v1/kv?limit=ten", "limit"],
     ["GET", "/v1/kv?prefix=%ff", "prefix"],
     ["GET", "/v1/kv?after=%", "after"],
-    ["GET", "/v1/kv/a?consistency=stale", "consistency"],
-    ["GET", "/v1/kv?consistency=eventual", "consistency"]
+    ["GET", "/v1/kv/a?consistency=", "consistency"],
+    ["GET", "/v1/kv?consistency=eventual", "consistency"],
+    ["GET", "/v1/kv/a?consistency=stale&min-index=-1", "min-index"],
+    ["GET", "/v1/kv?consistency=stale&min-index=1.5", "min-index"],
+    ["GET", "/v1/kv/a?min-index=1", "min-index"],
+    ["GET", "/v1/kv?consistency=follower&min-index=1", "min-index"]
   ]
   for (const [method, path, parameter] of cases) {
     it.live(`${method} ${path.slice(0, 48)} is a 400 that names ${parameter}`, () =>
@@ -171,13 +175,17 @@ describe("bad requests", () => {
       assert.strictEqual(node.proposed, 0)
     }))
 
-  it.live("a parameter given twice and a consistency that is not there yet are told as such", () =>
+  it.live("a parameter given twice, a consistency there is not and a min-index out of place are told as such", () =>
     Effect.gen(function*() {
       const { url } = yield* start()
-      const twice = json(yield* send(`${url}/v1/kv?limit=1&limit=2`)) as { message: string }
-      assert.strictEqual(twice.message, "limit: given twice")
-      const stale = json(yield* send(`${url}/v1/kv?consistency=stale`)) as { message: string }
-      assert.include(stale.message, "stale is not supported")
+      const told: ReadonlyArray<[string, string]> = [
+        ["limit=1&limit=2", "limit: given twice"],
+        ["consistency=eventual", "consistency: must be one of linearizable, lease, follower, stale"],
+        ["min-index=1", "min-index: only with consistency=stale"]
+      ]
+      for (const [query, message] of told) {
+        assert.strictEqual((json(yield* send(`${url}/v1/kv?${query}`)) as { message: string }).message, message)
+      }
     }))
 
   it.live("an unknown path is a 404 in JSON, whatever the method", () =>
@@ -320,8 +328,13 @@ describe("the server itself", () => {
         commitIndex: 0,
         lastApplied: 0,
         lastLogIndex: 0,
+        prevLogIndex: 0,
         snapshotIndex: 0,
+        snapshotBytes: 0,
         configuration: { voters: ["n1"], learners: [] },
+        followers: [],
+        sending: [],
+        receiving: null,
         version: "0.1.0"
       })
       node.status = { ...node.status, leaderId: undefined }
@@ -349,6 +362,7 @@ describe("the server itself", () => {
         "/readyz",
         "/v1/kv",
         "/v1/kv/{key}",
+        "/v1/snapshot",
         "/v1/status"
       ])
       assert.sameMembers(Object.keys(paths["/v1/kv/{key}"] ?? {}), ["put", "get", "delete"])

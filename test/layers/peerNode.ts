@@ -31,12 +31,7 @@ export interface NodeOptions extends Partial<TransportHttp.Limits> {
 
 const quickly: Partial<TransportHttp.Limits> = { retryMsMin: 5, retryMsMax: 20, refusedRetryMs: 20 }
 
-const storageOf = (nodeId: NodeId, clusterId: string) =>
-  Layer.succeed(Storage)({
-    identity: { clusterId, nodeId },
-    recover: () => Effect.die("not used"),
-    persist: () => Effect.die("not used")
-  })
+const storageOf = (nodeId: NodeId, clusterId: string) => Layer.mock(Storage, { identity: { clusterId, nodeId } })
 
 /** A whole server's network side, as the program composes it. Its url is added to `urls` unless it is there already. */
 export const startNode = Effect.fnUntraced(function*({ clusterId = "c1", id, port, urls, ...limits }: NodeOptions) {

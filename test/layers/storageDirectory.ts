@@ -8,6 +8,7 @@ import Fs from "node:fs"
 import { syncBuiltinESMExports } from "node:module"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import * as SnapshotRecovery from "../../src/layers/SnapshotRecovery.ts"
 import * as File from "../../src/layers/wal/File.ts"
 import * as Recovery from "../../src/layers/wal/Recovery.ts"
 import * as Segment from "../../src/layers/wal/Segment.ts"
@@ -43,13 +44,16 @@ export const changed = (image: Image, name: string, change: (bytes: Buffer) => B
 
 /**
  * What the layer does to recover a directory that has segments, without its lock: for tests that do it thousands of
- * times.
+ * times. A log that gives way to a snapshot is only told of, not written.
  */
 export const recoverOnly = Effect.fnUntraced(function*(directory: string) {
   const stored = yield* Recovery.readHeaders((yield* Segment.list(directory)).segments, "n1")
-  const recovery = yield* Recovery.recover(stored)
+  const found = yield* Recovery.read(stored)
+  const files = yield* SnapshotRecovery.examine(directory, { clusterId: "c1", nodeId: "n1" })
+  const decision = SnapshotRecovery.decide(directory, files, found.log)
+  const recovery = yield* Recovery.settle(found)
   yield* File.close(recovery.segment.fd)
-  return recovery
+  return { ...recovery, ...decision }
 })
 
 type Callback = (error: NodeJS.ErrnoException | null, ...rest: ReadonlyArray<unknown>) => void
@@ -62,7 +66,7 @@ const replaceCall = (name: "open" | "write" | "rename" | "unlink" | "fdatasync" 
 
 /** Until the scope closes, a call of node:fs fails with `code`, unless `isSpared` says otherwise of its arguments. */
 export const failing = (
-  name: "write" | "fdatasync" | "rename",
+  name: "write" | "fdatasync" | "rename" | "unlink",
   code: string,
   isSpared: (...args: ReadonlyArray<unknown>) => boolean = () => false
 ) =>
@@ -79,6 +83,17 @@ export const failing = (
       return { original, calls: () => calls }
     }),
     ({ original }) => Effect.sync(() => replaceCall(name, original))
+  )
+
+/** Until the scope closes, a call of node:fs begins only after `delayMs`. */
+export const delaying = (name: "unlink", delayMs: number) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const original = Fs[name] as unknown as Call
+      replaceCall(name, (...args) => void setTimeout(() => original(...args), delayMs))
+      return original
+    }),
+    (original) => Effect.sync(() => replaceCall(name, original))
   )
 
 /** A change of a directory, in the order in which it was asked for. */

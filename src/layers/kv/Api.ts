@@ -10,6 +10,7 @@ import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { ServerStatus, version } from "../../services/ServerStatus.ts"
+import { SnapshotReport } from "../../services/SnapshotReport.ts"
 import * as Protocol from "./Protocol.ts"
 
 const notApplied = { outcome: Schema.tag("not-applied") }
@@ -46,6 +47,10 @@ export class ReadUnconfirmed extends Schema.TaggedError<ReadUnconfirmed>()("Read
   httpApiStatus: 503
 }) {}
 export class Stopped extends Schema.TaggedError<Stopped>()("Stopped", notApplied, { httpApiStatus: 503 }) {}
+/** This server has not applied `minIndex` in time: nothing was answered. */
+export class Behind extends Schema.TaggedError<Behind>()("Behind", { minIndex: Schema.Int, ...notApplied }, {
+  httpApiStatus: 503
+}) {}
 export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()(
   "OutcomeUnknown",
   { outcome: Schema.tag("unknown") },
@@ -72,16 +77,39 @@ const ifRevision = Schema.optionalKey(
     description: "Only if the key has this revision; 0: only if it does not exist."
   })
 )
-const consistency = Schema.optionalKey(
-  text((value) =>
-    value === "linearizable"
-      ? undefined
-      : value === "stale"
-      ? "stale is not supported by this version; only linearizable is"
-      : "must be linearizable"
+const modes = ["linearizable", "lease", "follower", "stale"] as const
+/** How a read is answered. */
+const mode = {
+  consistency: Schema.optionalKey(
+    Schema.Literals(modes).annotate({
+      message: `must be one of ${modes.join(", ")}`,
+      description: [
+        "linearizable (default): by the leader, which asks a majority whether it still leads.",
+        "lease: by the leader, without asking while its lease lasts, where the servers run with leases; linearizable as far as clocks can be relied on.",
+        "follower: by the server asked, which asks the leader how far it must be; linearizable.",
+        "stale: by the server asked, at once, from what it has applied, which may be old."
+      ].join(" ")
+    })
+  ),
+  "min-index": Schema.optionalKey(
+    Digits(0, Number.MAX_SAFE_INTEGER, "must be a whole number from 0").annotate({
+      description:
+        "Only with consistency=stale: answer once the server has applied this much; the revision of a write counts as such."
+    })
   )
-)
-const reads = [BadRequest, NotLeader, NoLeader, Overloaded, ReadUnconfirmed, Stopped] as const
+}
+/** What a stale answer says about its age; other answers have neither. */
+const staleness = {
+  "titan-applied-index": Schema.optionalKey(
+    Schema.String.annotate({ description: "Of a stale answer: the last log index that it takes into account." })
+  ),
+  "titan-leader-contact-age-ms": Schema.optionalKey(
+    Schema.String.annotate({
+      description: "Of a stale answer: for how long the server has not heard from the leader; absent if never."
+    })
+  )
+}
+const reads = [BadRequest, NotLeader, NoLeader, Overloaded, ReadUnconfirmed, Behind, Stopped] as const
 const writes = [
   BadRequest,
   RevisionMismatch,
@@ -104,8 +132,12 @@ const kv = HttpApiGroup.make("kv").add(
   }),
   HttpApiEndpoint.get("get", "/v1/kv/:key", {
     params: { key },
-    query: { consistency },
-    success: HttpApiSchema.WithHeaders(bytes, { "titan-revision": Schema.String, "titan-version": Schema.String }),
+    query: mode,
+    success: HttpApiSchema.WithHeaders(bytes, {
+      "titan-revision": Schema.String,
+      "titan-version": Schema.String,
+      ...staleness
+    }),
     error: [...reads, KeyNotFound]
   }),
   HttpApiEndpoint.delete("delete", "/v1/kv/:key", {
@@ -123,23 +155,30 @@ const kv = HttpApiGroup.make("kv").add(
         })
       ),
       after: Schema.optionalKey(Schema.String),
-      consistency
+      ...mode
     },
-    success: Schema.Struct({
-      items: Schema.Array(Schema.Struct({
-        key: Schema.String,
-        value: Schema.String.annotate({ description: "base64" }),
-        revision: Protocol.Revision
-      })),
-      revision: Protocol.Revision,
-      more: Schema.Boolean
-    }),
+    success: HttpApiSchema.WithHeaders(
+      Schema.Struct({
+        items: Schema.Array(Schema.Struct({
+          key: Schema.String,
+          value: Schema.String.annotate({ description: "base64" }),
+          revision: Protocol.Revision
+        })),
+        revision: Protocol.Revision,
+        more: Schema.Boolean
+      }),
+      staleness
+    ),
     error: reads
   })
 ).middleware(NamesParameter)
 
 const node = HttpApiGroup.make("node").add(
   HttpApiEndpoint.get("status", "/v1/status", { success: ServerStatus }),
+  HttpApiEndpoint.post("snapshot", "/v1/snapshot", { success: SnapshotReport, error: Stopped }).annotate(
+    OpenApi.Description,
+    "Takes a snapshot on the server asked, each takes its own, and answers once it is on disk."
+  ),
   HttpApiEndpoint.get("livez", "/livez", { success: Schema.Struct({ status: Schema.Literal("ok") }) }),
   HttpApiEndpoint.get("readyz", "/readyz", {
     success: Schema.Struct({ status: Schema.Literal("ok"), leader: Schema.String }),
@@ -150,5 +189,6 @@ const node = HttpApiGroup.make("node").add(
 export class Api extends HttpApi.make("titan").add(kv).add(node).annotateMerge(OpenApi.annotations({
   title: "Titan",
   version,
-  description: "A linearizable key-value store, replicated with Raft. Every server answers; followers redirect."
+  description:
+    "A linearizable key-value store, replicated with Raft. Every server answers; what only the leader can do is redirected to it."
 })) {}

@@ -11,6 +11,7 @@
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
+import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -20,6 +21,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import { Buffer } from "node:buffer"
 import * as RaftNode from "../../services/RaftNode.ts"
 import { report, type UrlOf } from "../../services/ServerStatus.ts"
+import * as SnapshotReport from "../../services/SnapshotReport.ts"
 import type { Malformed } from "../../services/StateMachine.ts"
 import * as Api from "./Api.ts"
 import * as Protocol from "./Protocol.ts"
@@ -54,8 +56,15 @@ type Answer = HttpServerResponse.HttpServerResponse
 
 /** Errors that come with a header: answered as they are; the others leave their encoding to `Api`. */
 const withHeaders = (
-  error: Api.NotLeader | Api.NoLeader | Api.Overloaded | Api.ReadUnconfirmed | Api.Stopped,
-  status: 307 | 503,
+  error:
+    | Api.KeyNotFound
+    | Api.NotLeader
+    | Api.NoLeader
+    | Api.Overloaded
+    | Api.ReadUnconfirmed
+    | Api.Behind
+    | Api.Stopped,
+  status: 307 | 404 | 503,
   headers: Readonly<Record<string, string>>
 ): Effect.Effect<Answer> => Effect.succeed(HttpServerResponse.jsonUnsafe({ ...error }, { status, headers }))
 
@@ -88,17 +97,22 @@ const refuseWrite = (options: Complete, request: Request) =>
   }
 }
 
-const refuseRead = (options: Complete, request: Request) =>
+/** A follower's reader is never sent elsewhere: it asked this server, and may ask it again. */
+const refuseRead = (options: Complete, request: Request, consistency: RaftNode.Consistency | undefined) =>
 (
-  error: RaftNode.ReadError | Malformed
-): Effect.Effect<Answer, Api.ReadUnconfirmed | Api.Stopped> => {
+  error: RaftNode.ReadError | RaftNode.StaleReadError | Malformed
+): Effect.Effect<Answer> => {
   switch (error._tag) {
     case "NotLeader":
-      return redirect(options, request, error.leader)
+      return consistency === "follower" && error.leader !== undefined
+        ? withHeaders(new Api.ReadUnconfirmed(), 503, retryAfter)
+        : redirect(options, request, error.leader)
     case "Overloaded":
       return withHeaders(new Api.Overloaded(), 503, retryAfter)
     case "ReadUnconfirmed":
       return withHeaders(new Api.ReadUnconfirmed(), 503, retryAfter)
+    case "Behind":
+      return withHeaders(new Api.Behind({ minIndex: error.minIndex }), 503, retryAfter)
     case "Stopped":
       return withHeaders(new Api.Stopped(), 503, retryAfter)
     case "Malformed":
@@ -108,6 +122,21 @@ const refuseRead = (options: Complete, request: Request) =>
 
 const conditionOf = (query: { readonly "if-revision"?: string }) =>
   query["if-revision"] === undefined ? {} : { ifRevision: Number(query["if-revision"]) }
+
+/** How a read wants to be answered, as its parameters say. */
+interface Mode {
+  readonly consistency?: RaftNode.Consistency | "stale"
+  readonly "min-index"?: string
+}
+
+type Staleness = Partial<Record<"titan-applied-index" | "titan-leader-contact-age-ms", string>>
+
+const stalenessOf = ({ appliedIndex, leaderContactAgeMs }: Omit<RaftNode.StaleAnswer, "answer">): Staleness => ({
+  "titan-applied-index": String(appliedIndex),
+  ...(leaderContactAgeMs === undefined ? {} : { "titan-leader-contact-age-ms": String(Math.round(leaderContactAgeMs)) })
+})
+
+const linearizable: Staleness = {}
 
 /** The store behind the node, with every refusal turned into an answer. */
 const makeStore = (node: RaftNode.RaftNode["Service"], options: Complete) => {
@@ -120,9 +149,27 @@ const makeStore = (node: RaftNode.RaftNode["Service"], options: Complete) => {
     ) => Effect.matchEffect(store.propose(command), { onSuccess, onFailure: refuseWrite(options, request) }),
     read: <A, E>(
       request: Request,
+      { consistency, "min-index": minIndex }: Mode,
       query: Protocol.Query,
-      onSuccess: (answer: Protocol.Answer) => Effect.Effect<A, E>
-    ) => Effect.matchEffect(store.read(query), { onSuccess, onFailure: refuseRead(options, request) })
+      onSuccess: (answer: Protocol.Answer, staleness: Staleness) => Effect.Effect<A, E>
+    ): Effect.Effect<A | Answer, E | Api.BadRequest> => {
+      if (consistency === "stale") {
+        return Effect.matchEffect(
+          store.readStale(query, minIndex === undefined ? {} : { minIndex: Number(minIndex) }),
+          {
+            onSuccess: (stale) => onSuccess(stale.answer, stalenessOf(stale)),
+            onFailure: refuseRead(options, request, undefined)
+          }
+        )
+      }
+      if (minIndex !== undefined) {
+        return Effect.fail(new Api.BadRequest({ message: "min-index: only with consistency=stale" }))
+      }
+      return Effect.matchEffect(store.read(query, consistency === undefined ? {} : { consistency }), {
+        onSuccess: (answer) => onSuccess(answer, linearizable),
+        onFailure: refuseRead(options, request, consistency)
+      })
+    }
   }
 }
 
@@ -145,22 +192,25 @@ const onDelete = (
     ? Effect.succeed({ revision: result.revision, deleted: result.deleted })
     : unchanged(result)
 
-const onGet = (answer: Protocol.Answer) => {
-  if (answer._tag === "Missing") return Effect.fail(new Api.KeyNotFound({ revision: answer.revision }))
+const onGet = (answer: Protocol.Answer, staleness: Staleness) => {
+  if (answer._tag === "Missing") {
+    return withHeaders(new Api.KeyNotFound({ revision: answer.revision }), 404, staleness)
+  }
   if (answer._tag !== "Found") return unexpected(answer)
   return Effect.succeed(HttpServerResponse.uint8Array(answer.value, {
-    headers: { "titan-revision": String(answer.revision), "titan-version": String(answer.version) }
+    headers: { "titan-revision": String(answer.revision), "titan-version": String(answer.version), ...staleness }
   }))
 }
 
-const onList = (answer: Protocol.Answer) => {
+const onList = (answer: Protocol.Answer, headers: Staleness) => {
   if (answer._tag !== "Listed") return unexpected(answer)
   const items = answer.items.map(({ key, revision, value }) => ({
     key,
     value: Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("base64"),
     revision
   }))
-  return Effect.succeed({ items, revision: answer.revision, more: answer.more })
+  const body = { items, revision: answer.revision, more: answer.more }
+  return Effect.succeed(HttpApiSchema.withHeaders({ body, headers }))
 }
 
 const kv = (options: Complete) =>
@@ -177,15 +227,17 @@ const kv = (options: Complete) =>
             }
             return yield* propose(request, { _tag: "Put", key, value: body.bytes, ...conditionOf(query) }, onPut)
           }))
-        .handle("get", ({ params: { key }, request }) => read(request, { _tag: "Get", key }, onGet))
+        .handle("get", ({ params: { key }, query, request }) => read(request, query, { _tag: "Get", key }, onGet))
         .handle(
           "delete",
           ({ params: { key }, query, request }) =>
             propose(request, { _tag: "Delete", key, ...conditionOf(query) }, onDelete)
         )
-        .handle("list", ({ query: { after, limit, prefix = "" }, request }) =>
-          read(
+        .handle("list", ({ query, request }) => {
+          const { after, limit, prefix = "" } = query
+          return read(
             request,
+            query,
             {
               _tag: "List",
               prefix,
@@ -193,15 +245,22 @@ const kv = (options: Complete) =>
               ...(after === undefined ? {} : { after })
             },
             onList
-          ))
+          )
+        })
     }))
 
 const node = (options: Complete) =>
   HttpApiBuilder.group(Api.Api, "node", (handlers) =>
     Effect.gen(function*() {
-      const { status } = yield* RaftNode.RaftNode
+      const { status, takeSnapshot } = yield* RaftNode.RaftNode
       return handlers
         .handle("status", () => Effect.map(status, (current) => report(current, options.urlOf)))
+        .handle("snapshot", () =>
+          Effect.catchTag(
+            SnapshotReport.take({ takeSnapshot }),
+            "Stopped",
+            () => withHeaders(new Api.Stopped(), 503, retryAfter)
+          ))
         .handle("livez", () => Effect.succeed({ status: "ok" as const }))
         .handle("readyz", () =>
           Effect.flatMap(status, ({ id, leaderId, role, term }) =>

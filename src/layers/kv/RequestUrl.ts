@@ -4,7 +4,7 @@
  */
 
 const keys = "/v1/kv/"
-const parameters: ReadonlySet<string> = new Set(["prefix", "limit", "after", "if-revision", "consistency"])
+const parameters: ReadonlySet<string> = new Set(["prefix", "limit", "after", "if-revision", "consistency", "min-index"])
 
 export type Checked =
   | { readonly _tag: "Valid"; readonly url: string }

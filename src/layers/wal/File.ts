@@ -1,5 +1,5 @@
 /**
- * The few calls on files that a write-ahead log needs, as Effects that fail with `StorageError`.
+ * The few calls on files that a write-ahead log and snapshots need, as Effects that fail with `StorageError`.
  *
  * They wrap the callback API of node:fs: promises on a FileHandle cost 10-30 % more, and the platform's FileSystem
  * has no positional write and no fdatasync. None can be interrupted: a call that the kernel still works on when its
@@ -58,17 +58,24 @@ export const sizeOf = (fd: number, path: string): Effect.Effect<number, StorageE
 export const list = (directory: string): Effect.Effect<ReadonlyArray<string>, StorageError> =>
   Effect.map(call<Array<string>>("list", directory, (done) => Fs.readdir(directory, done)), (names) => names.toSorted())
 
-/** The file's first `length` bytes, or all of them when it is shorter. The caller bounds `length`. */
-export const read = Effect.fnUntraced(function*(fd: number, path: string, length: number) {
-  const bytes = Buffer.allocUnsafeSlow(length)
+/** Fills `into` with the file's bytes from `position` on. Gives what there is of them: fewer where the file ends. */
+export const readInto = Effect.fnUntraced(function*(fd: number, path: string, into: Buffer, position: number) {
   let at = 0
-  while (at < length) {
-    const count = yield* call<number>("read", path, (done) => Fs.read(fd, bytes, at, length - at, at, done))
+  while (at < into.length) {
+    const count = yield* call<number>(
+      "read",
+      path,
+      (done) => Fs.read(fd, into, at, into.length - at, position + at, done)
+    )
     if (count === 0) break
     at += count
   }
-  return bytes.subarray(0, at)
+  return into.subarray(0, at)
 })
+
+/** The file's first `length` bytes, or all of them when it is shorter. The caller bounds `length`. */
+export const read = (fd: number, path: string, length: number): Effect.Effect<Buffer, StorageError> =>
+  Effect.suspend(() => readInto(fd, path, Buffer.allocUnsafeSlow(length), 0))
 
 /** Writes all of `bytes` at `position`: a short write goes on with the rest, until nothing more fits. */
 export const writeThen = (fd: number, bytes: Uint8Array, position: number, done: (error: Failure) => void): void =>
@@ -97,6 +104,9 @@ export const writeDurably = (fd: number, path: string, bytes: Uint8Array, positi
   command("write to", path, (done) => writeDurablyThen(fd, bytes, position, done))
 
 export const sync = (fd: number, path: string) => command("sync", path, (done) => Fs.fsync(fd, done))
+
+/** Makes what was written durable, and of the rest only what is needed to read it. */
+export const syncData = (fd: number, path: string) => command("sync", path, (done) => Fs.fdatasync(fd, done))
 
 export const rename = (from: string, to: string) => command("rename to", to, (done) => Fs.rename(from, to, done))
 

@@ -4,9 +4,10 @@
  * ```
  * record        = header · body · zeros up to a multiple of 8 bytes                     (integers are big-endian)
  * header        = mark 8 bytes · sequence u48 · parts u16 · body length u32 · CRC of body u32 · CRC of header u32
- * body          = [hard state] [configuration] [block]           those whose bit is set in parts: 1, 2, 4
+ * body          = [hard state] [configuration] [start] [block]   those whose bit is set in parts: 1, 2, 8, 4
  * hard state    = term u48 · length u16 (0xffff: no vote) · votedFor, UTF-8
- * configuration = length u32 · JSON, UTF-8
+ * configuration = length u32 · JSON, UTF-8                       in force where the log begins
+ * start         = kind u8 (0 keeps the log, 1 resets it) · prev: term u48, index u48 · last: term u48, index u48
  * block         = what `Codec.encodeEntries` made, unchanged, up to the end of the body
  * ```
  *
@@ -14,6 +15,11 @@
  * nor a copy of another segment, nor bytes that a client wrote as a value are ever taken for a record. `sequence`
  * counts records: 1, 2, 3, … through all segments. A block whose first index is not past the last entry so far cuts
  * the log there. A record without parts says only that all before it is durable: the mark of a clean stop.
+ *
+ * A start says where the log begins: after `prev`, because a snapshot stands for all up to there. Of the log before the record, which ends at
+ * `last`, kind 0 keeps what is past `prev`, and kind 1 nothing. The entries of the same record come after that. It always comes with a
+ * configuration; of several the last one counts. Records without a start, as the first programs wrote them, are of the same version 1: nothing
+ * that writes or reads only those was ever released.
  *
  * ## A torn tail, and damage
  *
@@ -40,7 +46,7 @@ import { Buffer } from "node:buffer"
 import { crc32 } from "node:zlib"
 import type { HardState } from "../../domain/Command.ts"
 import type { Configuration } from "../../domain/Configuration.ts"
-import type { Entry } from "../../domain/Entry.ts"
+import type { Entry, EntryId } from "../../domain/Entry.ts"
 import { BlockError, decodeEntries, encodeEntries } from "../Codec.ts"
 
 export const markBytes = 8
@@ -52,13 +58,26 @@ const bodyBytesMax = 0x40000000
 const partHardState = 1
 const partConfiguration = 2
 const partBlock = 4
+const partStart = 8
+
+const startBytes = 25
 
 const noVote = 0xffff
+
+/** Where the log begins. */
+export interface Start {
+  readonly prev: EntryId
+  /** Where the log ended before this record. */
+  readonly last: EntryId
+  /** Whether entries past `prev` stay. */
+  readonly keepsLog: boolean
+}
 
 /** What a record says. Absent parts leave things as they are; no `entries` at all is an empty array. */
 export interface Parts {
   readonly hardState: HardState | undefined
   readonly configuration: Configuration | undefined
+  readonly start: Start | undefined
   readonly entries: ReadonlyArray<Entry>
 }
 
@@ -75,6 +94,7 @@ export interface Unplaced {
   readonly hardState: HardState | undefined
   readonly votedFor: Buffer | undefined
   readonly configuration: Buffer | undefined
+  readonly start: Start | undefined
   readonly block: Uint8Array | undefined
   readonly bodyBytes: number
   /** What the record takes of its segment. */
@@ -84,21 +104,24 @@ export interface Unplaced {
 /**
  * Encodes the parts, so that their size is known before a segment is chosen. `undefined`: too large for any record.
  */
-export const make = ({ configuration, entries, hardState }: Parts): Unplaced | undefined => {
+export const make = ({ configuration, entries, hardState, start }: Parts): Unplaced | undefined => {
   const votedFor = hardState?.votedFor === undefined ? undefined : Buffer.from(hardState.votedFor)
   const json = configuration === undefined ? undefined : Buffer.from(encodeConfiguration(configuration))
   const block = entries.length === 0 ? undefined : encodeEntries(entries)
   const bodyBytes = (hardState === undefined ? 0 : 8 + (votedFor?.length ?? 0))
     + (json === undefined ? 0 : 4 + json.length)
+    + (start === undefined ? 0 : startBytes)
     + (block?.length ?? 0)
   if (bodyBytes > bodyBytesMax || (votedFor?.length ?? 0) >= noVote) return undefined
   return {
     parts: (hardState === undefined ? 0 : partHardState)
       | (json === undefined ? 0 : partConfiguration)
+      | (start === undefined ? 0 : partStart)
       | (block === undefined ? 0 : partBlock),
     hardState,
     votedFor,
     configuration: json,
+    start,
     block,
     bodyBytes,
     bytes: align(headerBytes + bodyBytes)
@@ -106,6 +129,14 @@ export const make = ({ configuration, entries, hardState }: Parts): Unplaced | u
 }
 
 const align = (bytes: number): number => Math.ceil(bytes / alignment) * alignment
+
+const encodeStart = ({ keepsLog, last, prev }: Start, bytes: Buffer, at: number): void => {
+  bytes[at] = keepsLog ? 0 : 1
+  bytes.writeUIntBE(prev.term, at + 1, 6)
+  bytes.writeUIntBE(prev.index, at + 7, 6)
+  bytes.writeUIntBE(last.term, at + 13, 6)
+  bytes.writeUIntBE(last.index, at + 19, 6)
+}
 
 /** The bytes of the record, in the first `record.bytes` of `into`. */
 export const encode = (record: Unplaced, mark: Uint8Array, sequence: number, into: Buffer): Buffer => {
@@ -121,6 +152,10 @@ export const encode = (record: Unplaced, mark: Uint8Array, sequence: number, int
     bytes.writeUInt32BE(record.configuration.length, at)
     bytes.set(record.configuration, at + 4)
     at += 4 + record.configuration.length
+  }
+  if (record.start !== undefined) {
+    encodeStart(record.start, bytes, at)
+    at += startBytes
   }
   if (record.block !== undefined) bytes.set(record.block, at)
   bytes.fill(0, headerBytes + record.bodyBytes)
@@ -177,7 +212,10 @@ const decodeBody = (body: Buffer, parts: number): Parts => {
   let at = 0
   let hardState: HardState | undefined
   let configuration: Configuration | undefined
-  if (parts > (partHardState | partConfiguration | partBlock)) throw new RangeError(`unknown parts ${parts}`)
+  let start: Start | undefined
+  if (parts > (partHardState | partConfiguration | partBlock | partStart)) {
+    throw new RangeError(`unknown parts ${parts}`)
+  }
   if ((parts & partHardState) !== 0) {
     const length = body.readUInt16BE(6)
     const end = length === noVote ? 8 : 8 + length
@@ -191,12 +229,28 @@ const decodeBody = (body: Buffer, parts: number): Parts => {
     configuration = decodeConfiguration(body.toString("utf8", at + 4, end))
     at = end
   }
+  if ((parts & partStart) !== 0) {
+    if (configuration === undefined) throw new RangeError("it has a start without a configuration")
+    start = decodeStart(body, at)
+    at += startBytes
+  }
   if ((parts & partBlock) === 0 && at !== body.length) {
     throw new RangeError(`${body.length - at} bytes follow its parts`)
   }
   // A copy: decoded entries are views, and a view on the segment would keep all of it in memory.
   const entries = (parts & partBlock) === 0 ? [] : decodeEntries(Uint8Array.prototype.slice.call(body, at))
-  return { hardState, configuration, entries }
+  return { hardState, configuration, start, entries }
+}
+
+const decodeStart = (body: Buffer, at: number): Start => {
+  if (at + startBytes > body.length) throw new RangeError("the start is longer than the record")
+  const kind = body.readUInt8(at)
+  if (kind > 1) throw new RangeError(`unknown kind of start ${kind}`)
+  return {
+    keepsLog: kind === 0,
+    prev: { term: body.readUIntBE(at + 1, 6), index: body.readUIntBE(at + 7, 6) },
+    last: { term: body.readUIntBE(at + 13, 6), index: body.readUIntBE(at + 19, 6) }
+  }
 }
 
 /** Where after byte `from` a header of a record later than `sequence` lies; -1 for nowhere. */

@@ -12,8 +12,11 @@
  * which makes a sync cost half. Magic, version and CRC lie at the same place in every version, so that an unknown
  * version can be told from damage.
  *
- * The first record of each segment says the hard state and the configuration again, so a segment needs none before it
- * but for entries, and old ones can be dropped whole.
+ * The first record of each segment says the hard state, the configuration and the start of the log again, and where the log ended in the
+ * segment before. So a segment needs none before it but for entries, and old ones, all of whose entries a snapshot stands for, are deleted
+ * whole: oldest first, each deletion durable before the next, and a segment's own only once the first record of the next one is durable. The
+ * first segment that is left need not be the first that was; what it says about the end of those before it proves that all they held is past
+ * need.
  *
  * A segment is made as `<n>.tmp`: zeros, synced; then, when it is needed, its header, synced; then renamed and the
  * directory synced; then written to. So a crash leaves
