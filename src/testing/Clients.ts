@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type { NodeId } from "../domain/NodeId.ts"
 import * as RaftClient from "../services/RaftClient.ts"
 import type * as RaftNode from "../services/RaftNode.ts"
-import type { Target } from "../services/StateMachine.ts"
+import type { StaleTarget, Target } from "../services/StateMachine.ts"
 import { connect } from "./Connection.ts"
 import type { Draws } from "./Draws.ts"
 import type { Clients } from "./Swarm.ts"
@@ -25,7 +25,16 @@ export interface Told {
 }
 
 /** Something that takes requests: one node, or a client that finds the leader. */
-export type Asked = Target<RaftNode.ProposeError | RaftClient.ProposeError, RaftNode.ReadError | RaftClient.ReadError>
+export type Asked =
+  & Target<RaftNode.ProposeError | RaftClient.ProposeError, RaftNode.ReadError | RaftClient.ReadError>
+  & StaleTarget<RaftNode.StaleReadError | RaftClient.ReadError>
+
+/** How a read is to be answered; the first ones linearizably. */
+export type ReadMode = RaftNode.Consistency | "stale"
+
+/** Mostly as a client reads that says nothing. */
+export const drawMode = (draws: Draws): ReadMode =>
+  draws.pick(["linearizable", "linearizable", "linearizable", "lease", "lease", "follower", "follower", "stale"])
 
 export interface Client {
   readonly number: number

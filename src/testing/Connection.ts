@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type { NodeId } from "../domain/NodeId.ts"
 import * as RaftClient from "../services/RaftClient.ts"
 import type * as RaftNode from "../services/RaftNode.ts"
+import * as SnapshotReport from "../services/SnapshotReport.ts"
 
 /** The nodes of a cluster, those of them that are up. */
 export interface Nodes {
@@ -24,7 +25,14 @@ export const connect = (nodes: Nodes) => (url: string): Effect.Effect<RaftClient
     return Effect.succeed({
       propose: (command) =>
         Effect.catchTag(node.propose(command), "NotLeader", (error) => Effect.fail(redirected(error))),
-      read: (query) => Effect.catchTag(node.read(query), "NotLeader", (error) => Effect.fail(redirected(error))),
-      status: Effect.fail(new RaftClient.Lost({ reason }))
+      read: (query, consistency) =>
+        Effect.catchTag(
+          node.read(query, consistency === undefined ? {} : { consistency }),
+          "NotLeader",
+          (error) => Effect.fail(redirected(error))
+        ),
+      readStale: (query, minIndex) => node.readStale(query, minIndex === undefined ? {} : { minIndex }),
+      status: Effect.fail(new RaftClient.Lost({ reason })),
+      takeSnapshot: SnapshotReport.take(node)
     })
   })

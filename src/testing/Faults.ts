@@ -46,6 +46,8 @@ export type Fault =
   | { readonly _tag: "FullDisk"; readonly node: Target }
   /** The node dies, and cannot read its disk until the fault ends. */
   | ({ readonly _tag: "UnreadableSector" } & Death)
+  /** The node dies, and what its snapshot says is another when it starts again. */
+  | ({ readonly _tag: "DamagedSnapshot" } & Death)
 
 export type Kind = Fault["_tag"]
 
@@ -102,6 +104,8 @@ export class Injector {
   readonly #starting = new Set<NodeId>()
   /** Nodes that were to be started while they were starting: that may come to nothing. */
   readonly #again = new Set<NodeId>()
+  /** Nodes whose snapshot was damaged, until another has come from the leader. */
+  readonly #damaged = new Set<NodeId>()
 
   constructor(cluster: TestCluster, calm: Calm, tell: (line: string) => void) {
     this.#cluster = cluster
@@ -150,6 +154,8 @@ export class Injector {
         return Effect.sync(() => process?.setWallClock(fault.byMs))
       case "Crash":
         return this.#kill(node, fault.keepUnits)
+      case "DamagedSnapshot":
+        return Effect.andThen(this.#damage(node, fault.keepUnits), this.#settle())
       case "UnreadableSector":
         // It tries to start, and says why it cannot.
         return Effect.andThen(this.#kill(node, fault.keepUnits), this.start(node))
@@ -167,6 +173,22 @@ export class Injector {
 
   #kill(node: NodeId, keepUnits: number): Effect.Effect<void> {
     return Effect.andThen(this.#cluster.crash(node, keepUnits), this.#settle())
+  }
+
+  /**
+   * One at a time, and where a majority is left: who has lost its state does not stand for election, and those who have not may need each
+   * other's votes.
+   */
+  #damage(node: NodeId, keepUnits: number): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function*() {
+      for (const { id, prevLogIndex, snapshot } of yield* this.#cluster.statuses) {
+        if (prevLogIndex <= snapshot.last.index) this.#damaged.delete(id)
+      }
+      yield* this.#cluster.crash(node, keepUnits)
+      if (this.#cluster.ids.length < 3 || this.#damaged.size > 0) return
+      this.#damaged.add(node)
+      this.#cluster.disks.get(node)?.damageSnapshot()
+    })
   }
 
   #isUnder(node: NodeId, kinds: ReadonlyArray<Kind>): boolean {

@@ -4,11 +4,13 @@
  * one server's steps and is checked by `checkStep`.
  */
 import type { Command, HardState } from "../domain/Command.ts"
-import type { Entry, EntryId, LogIndex } from "../domain/Entry.ts"
+import type { Configuration } from "../domain/Configuration.ts"
+import type { Entry, EntryId, LogIndex, Term } from "../domain/Entry.ts"
 import * as Log from "../domain/Log.ts"
-import type { Message } from "../domain/Message.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { isLeader, type NodeState } from "../domain/NodeState.ts"
+import type { Snapshot } from "../domain/Snapshot.ts"
+import type { PeerMessage } from "../services/Transport.ts"
 
 /** A property that does not hold. */
 export class Violation extends Error {
@@ -31,8 +33,20 @@ export const majorityOf = (voters: ReadonlyArray<NodeId>): number => Math.floor(
 /** What is durable on a server's disk. */
 export interface Durable {
   readonly hardState: HardState
+  readonly snapshot: Snapshot
+  /** The entry before the first of `entries`. */
+  readonly prev: EntryId
   readonly entries: ReadonlyArray<Entry>
 }
+
+export const lastIndexOf = ({ entries, prev }: Durable): LogIndex => prev.index + entries.length
+
+/** Whether a disk holds this entry; what it gave up, a snapshot stands for, which is checked when it is taken. */
+export const holds = (
+  { entries, prev }: Durable,
+  id: { readonly term: Term | undefined; readonly index: LogIndex }
+): boolean =>
+  id.index < prev.index || (id.index === prev.index ? prev.term : entries[id.index - prev.index - 1]?.term) === id.term
 
 /** The disk of a server, where a test can look at it. */
 export type DiskOf = (id: NodeId) => Durable | undefined
@@ -55,6 +69,8 @@ export class Figure3 {
   readonly leaders = new Map<number, NodeId>()
   /** By position: what any server ever held committed. */
   readonly committed: Array<Committed> = []
+  /** Of the first snapshot seen. */
+  configuration: Configuration | undefined
   readonly #diskOf: DiskOf
   /** By voter and term. */
   readonly votes = new Map<string, NodeId>()
@@ -81,17 +97,28 @@ export class Figure3 {
     }
   }
 
+  /** A server's state machine takes over a snapshot's state: what that stands for counts as applied. */
+  restored(id: NodeId, index: LogIndex): void {
+    demand(
+      index >= (this.#applied.get(id) ?? 0),
+      "entries are applied in order, each once",
+      () => `${id} goes back from ${this.#applied.get(id)} to the snapshot of ${index}`
+    )
+    this.#applied.set(id, index)
+  }
+
   /** A server starts: its state machine holds nothing. */
   started(id: NodeId): void {
     this.#applied.set(id, 0)
   }
 
   /** A server has started and written nothing yet. */
-  sawStart({ id, log, term, votedFor }: NodeState): void {
+  sawStart({ id, log, snapshot, term, votedFor }: NodeState): void {
+    this.#sawSnapshot(id, snapshot)
     const disk = this.#diskOf(id)
     if (disk === undefined) return
-    const { entries, hardState } = disk
-    const isKept = hardState.term === term && hardState.votedFor === votedFor && entries.length === log.lastIndex
+    const { hardState } = disk
+    const isKept = hardState.term === term && hardState.votedFor === votedFor && lastIndexOf(disk) === log.lastIndex
     demand(isKept, "a node starts with what its disk holds (rule V1)", () => `${id}, term ${term}, vote ${votedFor}`)
   }
 
@@ -100,8 +127,26 @@ export class Figure3 {
     for (const command of commands) {
       if (command._tag === "Persist") this.sawEntries(after.id, after.log, command.write.entries)
     }
+    if (after.snapshot !== before.snapshot) this.#sawSnapshot(after.id, after.snapshot)
     if (isLeader(after) && !isLeader(before)) this.#sawLeader(after)
     if (after.commitIndex > before.commitIndex) this.#sawCommit(before, after)
+  }
+
+  /** What a snapshot stands for is committed; its configuration is one that its cluster had (rule M2). */
+  #sawSnapshot(id: NodeId, { configuration, last }: Snapshot): void {
+    if (last.index === 0) return
+    const known = this.committed[last.index - 1]
+    demand(
+      known?.term === last.term,
+      "a snapshot stands for committed entries",
+      () => `${id}: ${last.term}.${last.index}, where ${known?.term ?? "nothing"} was committed`
+    )
+    this.configuration ??= configuration
+    demand(
+      configuration.voters.join() === this.configuration.voters.join(),
+      "a snapshot has the configuration in force (M2)",
+      () => `${id}: ${configuration.voters.join(", ")}`
+    )
   }
 
   #sawLeader(leader: NodeState): void {
@@ -114,7 +159,7 @@ export class Figure3 {
     this.leaders.set(leader.term, leader.id)
     for (const entry of this.committed) {
       demand(
-        entry.knownIn >= leader.term || Log.matches(leader.log, entry),
+        entry.knownIn >= leader.term || entry.index < leader.log.prev.index || Log.matches(leader.log, entry),
         "Leader Completeness",
         () => `${leader.id} leads term ${leader.term} without ${entry.term}.${entry.index}`
       )
@@ -123,8 +168,9 @@ export class Figure3 {
 
   #sawCommit(before: NodeState, after: NodeState): void {
     for (let index = before.commitIndex + 1; index <= after.commitIndex; index++) {
-      const term = Log.termAt(after.log, index) ?? -1
       const known = this.committed[index - 1]
+      // An installed snapshot says which entry it ends with, and not those before.
+      const term = (index < after.log.prev.index ? known?.term : Log.termAt(after.log, index)) ?? -1
       if (known === undefined) this.committed[index - 1] = { term, index, knownIn: after.term }
       else {
         demand(
@@ -141,13 +187,14 @@ export class Figure3 {
     const { voters } = leader.configuration
     const term = Log.termAt(leader.log, leader.commitIndex)
     const disks = voters.map((id) => ({ id, disk: this.#diskOf(id) }))
-    const holds = disks.filter(({ disk }) => disk === undefined || disk.entries[leader.commitIndex - 1]?.term === term)
+    const id = { term, index: leader.commitIndex }
+    const holding = disks.filter(({ disk }) => disk === undefined || holds(disk, id))
     demand(
-      holds.length >= majorityOf(voters),
+      holding.length >= majorityOf(voters),
       "Durability (rule L6)",
       () =>
         `${leader.id} commits ${term}.${leader.commitIndex}, which is on the disks of ${
-          holds.map(({ id }) => id).join(", ") || "none"
+          holding.map((one) => one.id).join(", ") || "none"
         }`
     )
   }
@@ -186,7 +233,7 @@ export class Figure3 {
     demand(same, "State Machine Safety", () => `${id} applies other bytes than the log's as ${name}`)
     const disk = this.#diskOf(id)
     demand(
-      disk === undefined || disk.entries[applied.index - 1]?.term === applied.term,
+      disk === undefined || holds(disk, applied),
       "Durability (rule L6)",
       () => `${id} applies ${name}, which is not on its disk`
     )
@@ -194,10 +241,10 @@ export class Figure3 {
   }
 
   /** A message leaves a server: what it promises must be on that server's disk. */
-  sawMessage(from: NodeId, to: NodeId, message: Message): void {
+  sawMessage(from: NodeId, to: NodeId, message: PeerMessage): void {
     const disk = this.#diskOf(from)
     if (disk === undefined) return
-    const { entries, hardState } = disk
+    const { hardState } = disk
     const detail = () => `${from} sends ${message._tag} of term ${message.term} to ${to}`
     switch (message._tag) {
       case "RequestVote":
@@ -207,11 +254,16 @@ export class Figure3 {
         return message.voteGranted ? this.#sawVote(from, to, message.term, disk) : undefined
       case "AppendEntriesResponse": {
         if (message.result._tag !== "Matched" || hardState.term > message.term) return
-        return demand(entries.length >= message.result.matchIndex, "a match is durable first (rule L6)", detail)
+        return demand(lastIndexOf(disk) >= message.result.matchIndex, "a match is durable first (rule L6)", detail)
       }
       case "RequestPreVote":
       case "RequestPreVoteResponse":
+      case "RequestReadIndex":
+      case "RequestReadIndexResponse":
+      case "InstallSnapshotResponse":
         return
+      case "InstallSnapshot":
+        return this.#sawSnapshot(from, message.snapshot)
       default:
         return message satisfies never
     }

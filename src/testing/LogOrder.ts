@@ -4,7 +4,7 @@
  * `Linearizability.ts`.
  *
  * What is found has one of these names: "Linearizability" (an answer that the log's order does not give, or an order that contradicts real
- * time), "a command is applied at most once", "not applied means not applied (R4)".
+ * time), "a command is applied at most once", "not applied means not applied (R4)", "a stale answer is of the index it names".
  */
 import type { LogIndex, Term } from "../domain/Entry.ts"
 import type { Reducer } from "../services/StateMachine.ts"
@@ -30,6 +30,13 @@ export interface Recorded<C, R, Q, A> {
   readonly call: number
   /** `undefined` where nobody saw it return. */
   readonly return: number | undefined
+}
+
+/** A read that was answered from what a server had applied, and named the index. */
+export interface StaleRead<Q, A> {
+  readonly query: Q
+  readonly answer: A
+  readonly appliedIndex: LogIndex
 }
 
 /** The state after each command, and the result of each. */
@@ -69,6 +76,7 @@ export interface Options<S, C, R, Q, A> {
   readonly commands: ReadonlyMap<number, C>
   readonly log: ReadonlyArray<Applied>
   readonly history: ReadonlyArray<Recorded<C, R, Q, A>>
+  readonly stale?: ReadonlyArray<StaleRead<Q, A>>
   readonly isSame: (answer: R | A, expected: R | A) => boolean
   readonly format: (value: unknown) => string
 }
@@ -106,6 +114,18 @@ class Judge<S, C, R, Q, A> {
       ? this.#written(recorded, floor)
       : this.#read(recorded, recorded.request.query, floor)
     if (position > this.#floor.position) this.#floor = { position, what: this.#text(recorded) }
+  }
+
+  /** Old it may be; but it must be what the log says of the index that it names. */
+  readStale({ answer, appliedIndex, query }: StaleRead<Q, A>): void {
+    const { format, isSame, reducer } = this.#options
+    const state = this.#replayed.findLast(({ index }) => index <= appliedIndex)?.state ?? reducer.initial
+    const expected = reducer.respond(state, query)
+    if (isSame(answer, expected)) return
+    const [given, right] = [format(answer), format(expected)]
+    this.found.push(
+      `a stale answer is of the index it names: ${format(query)} at ${appliedIndex}: ${given}, not ${right}`
+    )
   }
 
   #text({ client, id, request }: Recorded<C, R, Q, A>): string {
@@ -162,6 +182,7 @@ export const check = <S, C, R, Q, A>(options: Options<S, C, R, Q, A>): ReadonlyA
     if (isReturn) judge.returned(recorded)
     else judge.called(recorded)
   }
+  for (const read of options.stale ?? []) judge.readStale(read)
   return judge.found
 }
 

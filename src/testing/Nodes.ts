@@ -18,7 +18,7 @@ import * as StorageMemory from "../layers/StorageMemory.ts"
 import * as TransportMemory from "../layers/TransportMemory.ts"
 import * as RaftNode from "../services/RaftNode.ts"
 import { StateMachine } from "../services/StateMachine.ts"
-import type { StorageError } from "../services/Storage.ts"
+import { Storage, type StorageError } from "../services/Storage.ts"
 import { Transport } from "../services/Transport.ts"
 import type { Process } from "./Process.ts"
 import type { Options } from "./TestCluster.ts"
@@ -61,7 +61,9 @@ const makeStart = (
   const raft = nodeLayer(options, ids, watch)
   return (id: NodeId, scope: Scope.Scope) => {
     const memory = StorageMemory.layer({ disk: diskOf(id) })
-    const storage = options.storage === undefined ? memory : options.storage(id, memory)
+    const storage = Layer.effect(Storage, Effect.map(Storage, watch.storage(id))).pipe(
+      Layer.provide(options.storage === undefined ? memory : options.storage(id, memory))
+    )
     const watched = Layer.mergeAll(
       Layer.effect(Transport, Effect.map(Transport, watch.transport(id))).pipe(
         Layer.provide(TransportMemory.layer({ network, id }))
@@ -93,6 +95,8 @@ interface Parts {
 export class Nodes {
   readonly up = new Map<NodeId, Running>()
   readonly #starting = new Map<NodeId, Starting>()
+  /** Crashed, and not ended yet. */
+  readonly #dying = new Map<NodeId, Deferred.Deferred<void>>()
   readonly #options: Options
   readonly #parts: Parts
   readonly #build: ReturnType<typeof makeStart>
@@ -118,6 +122,9 @@ export class Nodes {
   readonly start = (id: NodeId): Effect.Effect<void, StorageError> =>
     Effect.suspend(() => {
       if (this.up.has(id)) return Effect.void
+      const dying = this.#dying.get(id)
+      // What a crash has not ended yet must not be taken for what starts.
+      if (dying !== undefined) return Effect.andThen(Deferred.await(dying), this.start(id))
       const under = this.#starting.get(id)
       if (under !== undefined) return Deferred.await(under.done)
       const mine: Starting = { done: Deferred.makeUnsafe(), fiber: undefined, isCrashed: false }
@@ -165,20 +172,26 @@ export class Nodes {
   }
 
   readonly crash = (id: NodeId, keepUnits = 0): Effect.Effect<void> =>
-    Effect.gen({ self: this }, function*() {
-      const disk = this.of(this.#parts.disks, id)
+    Effect.suspend(() => {
       const running = this.up.get(id)
       const under = this.#starting.get(id)
-      if (running === undefined && under === undefined) return
+      if (running === undefined && under === undefined) return Effect.void
+      // In one instant: whoever finds the node down may start it, on a disk that must be free.
       this.up.delete(id)
-      yield* disk.tear(keepUnits)
+      Effect.runSync(this.of(this.#parts.disks, id).tear(keepUnits))
       // What a paused process held meets a disk and a network that are gone.
       this.of(this.#parts.processes, id).resume()
-      if (under !== undefined) {
-        under.isCrashed = true
-        if (under.fiber !== undefined) yield* Fiber.interrupt(under.fiber)
-      }
-      if (running !== undefined) yield* Scope.close(running.scope, Exit.void)
+      if (under !== undefined) under.isCrashed = true
+      const dead = Deferred.makeUnsafe<void>()
+      this.#dying.set(id, dead)
+      const starting = under?.fiber === undefined ? Effect.void : Fiber.interrupt(under.fiber)
+      return Effect.ensuring(
+        Effect.andThen(starting, running === undefined ? Effect.void : Scope.close(running.scope, Exit.void)),
+        Effect.suspend(() => {
+          if (this.#dying.get(id) === dead) this.#dying.delete(id)
+          return Deferred.succeed(dead, undefined)
+        })
+      )
     })
 
   /** The leader of the latest term among the nodes that are up and run. */

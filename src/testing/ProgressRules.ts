@@ -4,7 +4,7 @@
 import * as Log from "../domain/Log.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { isLeader, type LeaderState } from "../domain/NodeState.ts"
-import { demand, type DiskOf } from "./Figure3.ts"
+import { demand, type DiskOf, holds } from "./Figure3.ts"
 import type { Observed } from "./Watch.ts"
 
 export class ProgressRules {
@@ -33,7 +33,8 @@ export class ProgressRules {
     const disk = this.#diskOf(id)
     if (disk === undefined || disk.hardState.term > leader.term) return
     demand(
-      disk.entries[matchIndex - 1]?.term === Log.termAt(leader.log, matchIndex),
+      matchIndex < leader.log.prev.index ||
+        holds(disk, { term: Log.termAt(leader.log, matchIndex), index: matchIndex }),
       "what a leader takes for matched is on that disk (L4, L6)",
       () => `${leader.id} takes ${id} to match up to ${matchIndex}`
     )

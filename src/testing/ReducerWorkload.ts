@@ -8,7 +8,7 @@ import * as Formatter from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import type { LogIndex } from "../domain/Entry.ts"
 import * as StateMachine from "../services/StateMachine.ts"
-import type { Asked, Client, Outcome, Told } from "./Clients.ts"
+import { type Asked, type Client, drawMode, type Outcome, type Told } from "./Clients.ts"
 import type { Draws } from "./Draws.ts"
 import * as LogOrder from "./LogOrder.ts"
 import type { Session, Workload } from "./Workload.ts"
@@ -69,20 +69,32 @@ const makeSession = <S, C, R, Q, A>(
   const commands = new Map<number, C>()
   let requests = 0
 
+  const stale: Array<LogOrder.StaleRead<Q, A>> = []
+
   const accessTo = (asked: Asked, id: number) =>
-    machine.on<Told, Told>({ ...asked, propose: (bytes) => asked.propose(tagged(id, bytes)) })
+    machine.on<Told, Told, Told>({ ...asked, propose: (bytes) => asked.propose(tagged(id, bytes)) })
+
+  /** A read that may be old is no part of the history: what it shows is judged by itself. */
+  const readStale = Effect.fnUntraced(function*(client: Client, query: Q) {
+    const outcome = yield* client.ask((asked) => accessTo(asked, 0).readStale(query))
+    if (outcome._tag === "Done") stale.push({ query, ...outcome.value })
+    return outcome
+  })
 
   const request = Effect.fnUntraced(function*(client: Client, isRead: boolean) {
     const asks: LogOrder.Request<C, Q> = isRead
       ? { _tag: "Query", query: options.query(client.draws) }
       : { _tag: "Command", command: options.command(client.draws) }
     if (asks._tag === "Query" && probes.size < probesMax) probes.set(Formatter.format(asks.query), asks.query)
+    const mode = asks._tag === "Query" ? drawMode(client.draws) : "linearizable"
+    if (asks._tag === "Query" && mode === "stale") return yield* readStale(client, asks.query)
+    const consistency = mode === "stale" ? "linearizable" : mode
     const id = ++requests
     if (asks._tag === "Command") commands.set(id, asks.command)
     const call = nowNs()
     const outcome = yield* client.ask((asked): Effect.Effect<R | A, Told> => {
       const access = accessTo(asked, id)
-      return asks._tag === "Query" ? access.read(asks.query) : access.propose(asks.command)
+      return asks._tag === "Query" ? access.read(asks.query, { consistency }) : access.propose(asks.command)
     })
     const end = outcome._tag === "Unknown" ? undefined : nowNs()
     history.push({ id, client: client.number, request: asks, outcome, call, return: end })
@@ -105,6 +117,7 @@ const makeSession = <S, C, R, Q, A>(
         commands,
         log: [...log.values()].toSorted((a, b) => a.index - b.index),
         history,
+        stale,
         isSame,
         format: (value) => Formatter.format(value)
       }),

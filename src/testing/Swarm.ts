@@ -74,7 +74,8 @@ export const kinds: ReadonlyArray<Kind> = [
   "SlowDisk",
   "FailedSync",
   "FullDisk",
-  "UnreadableSector"
+  "UnreadableSector",
+  "DamagedSnapshot"
 ]
 
 /** What makes a leader lose its followers. */
@@ -85,6 +86,21 @@ const idsOf = (size: number): ReadonlyArray<NodeId> => Array.from({ length: size
 /** Odd sizes are the usual ones; one and even ones happen. */
 const drawSize = (draws: Draws): number => draws.pick([3, 3, 3, 3, 5, 5, 5, 1, 2, 4, 6, 7])
 
+/** Mostly so often and in such small pieces that there is always one under way. */
+const drawSnapshots = (draws: Draws): Partial<Settings.Settings> => {
+  const isRare = draws.happens(0.2)
+  const [snapshotEntries, logTailEntriesMax] = [draws.pick([1, 3, 10, 30]), draws.pick([0, 0, 1, 5, 20])]
+  const [snapshotChunkBytes, snapshotBytesPerSecondMax] = [draws.pick([32, 100, 1000]), draws.pick([10_000, 1 << 20])]
+  const snapshotGrowthPercent = draws.pick([0, 0, 50])
+  return isRare
+    ? {}
+    : { snapshotEntries, logTailEntriesMax, snapshotGrowthPercent, snapshotChunkBytes, snapshotBytesPerSecondMax }
+}
+
+/** What leases assume in a run that uses them: clocks run between 0.9 and 1.1 times as fast as the test's. */
+const clockDriftPercentMax = 20
+const clockRatesOfLeases = [0.9, 0.95, 1.05, 1.1]
+
 /** What is given decides what depends on it. */
 const drawSettings = (draws: Draws, given: Partial<Settings.Settings>): Partial<Settings.Settings> => {
   const drawnMs = draws.pick([50, 100, 150, 150, 300])
@@ -94,6 +110,7 @@ const drawSettings = (draws: Draws, given: Partial<Settings.Settings>): Partial<
   // Safety needs neither pre-vote nor check-quorum nor stickiness, and a whole cluster gets on without any of them.
   const isBare = draws.happens(0.25)
   const [preVote, checkQuorum, leaderStickiness] = [draws.happens(0.4), draws.happens(0.4), draws.happens(0.4)]
+  const isSticky = given.leaderStickiness ?? (!isBare || leaderStickiness)
   return {
     electionTimeoutMsMin,
     electionTimeoutMsMax: electionTimeoutMsMin * draws.between(2, 3),
@@ -108,6 +125,8 @@ const drawSettings = (draws: Draws, given: Partial<Settings.Settings>): Partial<
       }
       : {}),
     ...(isBare ? { preVote, checkQuorum, leaderStickiness } : {}),
+    ...drawSnapshots(draws),
+    ...(isSticky && draws.happens(0.3) ? { leaseReads: true, clockDriftPercentMax } : {}),
     ...given
   }
 }
@@ -137,7 +156,16 @@ const drawGroups = (draws: Draws, ids: ReadonlyArray<NodeId>): ReadonlyArray<Rea
   return [order.slice(0, at), order.slice(at)]
 }
 
-const drawFault = (kind: Kind, draws: Draws, ids: ReadonlyArray<NodeId>, electionMs: number): Fault => {
+interface FaultOptions {
+  readonly faultyMs: number
+  readonly electionMs: number
+  readonly kinds: ReadonlyArray<Kind>
+  /** Of clocks that run at another rate than the test's. */
+  readonly rates: ReadonlyArray<number>
+}
+
+const drawFault = (kind: Kind, draws: Draws, ids: ReadonlyArray<NodeId>, options: FaultOptions): Fault => {
+  const { electionMs, rates } = options
   const node = drawTarget(draws, ids)
   const [a, b] = drawPair(draws, ids)
   switch (kind) {
@@ -168,9 +196,10 @@ const drawFault = (kind: Kind, draws: Draws, ids: ReadonlyArray<NodeId>, electio
       return { _tag: kind, from: a, to: b, byMs: draws.between(1, 2 * electionMs) }
     case "Crash":
     case "UnreadableSector":
+    case "DamagedSnapshot":
       return { _tag: kind, node, keepUnits: draws.pick([0, 0, 1, 2, 3, 1000]) }
     case "ClockRate":
-      return { _tag: kind, node: draws.pick(ids), rate: draws.pick([0.25, 0.5, 0.9, 1.1, 2, 4]) }
+      return { _tag: kind, node: draws.pick(ids), rate: draws.pick(rates) }
     case "ClockJump":
       return { _tag: kind, node, byMs: draws.between(1, 4 * electionMs) }
     case "WallClock":
@@ -183,11 +212,7 @@ const drawFault = (kind: Kind, draws: Draws, ids: ReadonlyArray<NodeId>, electio
 }
 
 /** Faults of the kinds that this run has, some often and some rarely. */
-const drawFaults = (
-  draws: Draws,
-  ids: ReadonlyArray<NodeId>,
-  options: { readonly faultyMs: number; readonly electionMs: number; readonly kinds: ReadonlyArray<Kind> }
-): ReadonlyArray<Planned> => {
+const drawFaults = (draws: Draws, ids: ReadonlyArray<NodeId>, options: FaultOptions): ReadonlyArray<Planned> => {
   const { electionMs, faultyMs } = options
   const share = draws.pick([0.1, 0.2, 0.4])
   // Most of what can go wrong goes wrong around a change of leaders.
@@ -201,7 +226,7 @@ const drawFaults = (
     const longestMs = electionMs * draws.pick([1, 2, 4, 8])
     for (let fromMs = draws.below(everyMs); fromMs < faultyMs;) {
       const toMs = Math.min(fromMs + draws.between(1, longestMs), faultyMs)
-      faults.push({ fromMs, toMs, fault: drawFault(kind, draws, ids, electionMs) })
+      faults.push({ fromMs, toMs, fault: drawFault(kind, draws, ids, options) })
       fromMs = isRelay ? toMs : fromMs + draws.between(1, 2 * everyMs)
     }
   }
@@ -243,7 +268,9 @@ export const plan = (seed: number, overrides: Overrides = {}): Plan => {
     faults: drawFaults(draws, idsOf(size), {
       faultyMs,
       electionMs: electionTimeoutMsMax,
-      kinds: overrides.kinds ?? kinds
+      // A lease is worth nothing where a clock jumps.
+      kinds: (overrides.kinds ?? kinds).filter((kind) => kind !== "ClockJump" || settings.leaseReads !== true),
+      rates: settings.leaseReads === true ? clockRatesOfLeases : [0.25, 0.5, 0.9, 1.1, 2, 4]
     }).filter(({ number }) => overrides.keep === undefined || overrides.keep.includes(number))
   }
 }

@@ -83,6 +83,7 @@ const stoodUp = (before: NodeState, after: NodeState): boolean =>
 const mayMove = ({ after, before, event, nowMs }: Pick<Observed, "after" | "before" | "event" | "nowMs">): boolean => {
   if (event._tag === "Ticked") return nowMs >= before.deadlineMs
   if (isLeader(before) !== isLeader(after) || stoodUp(before, after)) return true
+  if (event._tag === "SnapshotPieceReceived") return event.term >= before.term
   if (event._tag !== "Received") return false
   const { from, message } = event
   if (message._tag === "AppendEntries") return message.term >= before.term

@@ -34,10 +34,15 @@ export const messageText = (message: Message): string => {
     case "AppendEntriesResponse": {
       const { result, round } = message
       if (result._tag === "Stale") return "stale"
+      if (result._tag === "NeedsSnapshot") return `needs a snapshot from ${result.prevIndex} round ${round}`
       if (result._tag === "Matched") return `matched ${result.matchIndex} round ${round}`
       const { conflict, prevIndex } = result
       return `rejected ${prevIndex}, holds ${conflict.term ?? "nothing"} from ${conflict.index} round ${round}`
     }
+    case "RequestReadIndex":
+      return `ask ${message.ask}`
+    case "RequestReadIndexResponse":
+      return `ask ${message.ask} index ${message.readIndex ?? "none"}`
     default:
       return message satisfies never
   }
@@ -56,7 +61,13 @@ export const eventText = (event: Event): string => {
     case "Propose":
       return `Propose ${event.proposals.length}`
     case "Read":
-      return `Read ${event.requestIds.length}`
+      return `Read ${event.requestIds.length} by ${event.by}`
+    case "SnapshotTaken":
+      return `SnapshotTaken ${idText(event.snapshot.last)}`
+    case "SnapshotPieceReceived":
+      return `SnapshotPieceReceived from ${event.from}, term ${event.term}`
+    case "SnapshotReceived":
+      return `SnapshotReceived ${idText(event.snapshot.last)} from ${event.from}, term ${event.term}`
     default:
       return event satisfies never
   }

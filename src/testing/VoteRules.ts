@@ -57,6 +57,9 @@ export class VoteRules {
       if (message._tag === "RequestVote") this.#voteAsked(observed, from, message, told)
       this.#heard(observed, from, message, told)
     }
+    if (event._tag === "SnapshotPieceReceived" && event.term >= observed.before.term) {
+      told.loyalUntilMs = observed.nowMs + observed.before.settings.electionTimeoutMsMin
+    }
     this.#roleChanged(observed, told)
     this.#preVoteBegins(observed, told)
   }
@@ -90,6 +93,7 @@ export class VoteRules {
     const isNewTerm = message.term > before.term
     const votedFor = isNewTerm ? undefined : before.votedFor
     const isFree = votedFor === undefined && (isNewTerm || leaderIdOf(before) === undefined)
+      && !isLoyal(before, told, nowMs)
     const isDue = message.term >= before.term
       && (votedFor === from || (isFree && isUpToDate(message.last, Log.lastId(before.log))))
     const granted = sendsOf(commands).some(({ message: sent, to }) =>

@@ -4,6 +4,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import type { Command } from "../domain/Command.ts"
 import type { Event } from "../domain/Event.ts"
 import { broken, BrokenPromise, checkState, checkStep } from "../domain/Invariants.ts"
@@ -12,7 +13,7 @@ import type { NodeId } from "../domain/NodeId.ts"
 import type { NodeState } from "../domain/NodeState.ts"
 import { step } from "../domain/Step.ts"
 import { StateMachine } from "../services/StateMachine.ts"
-import type { StorageError } from "../services/Storage.ts"
+import { Storage, type StorageError } from "../services/Storage.ts"
 import { Transport } from "../services/Transport.ts"
 import { type DiskOf, Figure3, Violation } from "./Figure3.ts"
 import { ProgressRules } from "./ProgressRules.ts"
@@ -123,6 +124,20 @@ export class Watch {
         Effect.suspend(() => {
           this.guard(() => this.figure3.sawMessage(id, to, message))
           return inner.send(to, message)
+        })
+    })
+
+  /** Only the state machine reads the content of a snapshot. */
+  readonly storage = (id: NodeId) => (inner: Storage["Service"]) =>
+    Storage.of({
+      ...inner,
+      openSnapshot: Effect.map(inner.openSnapshot, (reader) =>
+        reader === undefined ? undefined : {
+          ...reader,
+          content: Stream.suspend(() => {
+            this.guard(() => this.figure3.restored(id, reader.snapshot.last.index))
+            return reader.content
+          })
         })
     })
 

@@ -43,6 +43,9 @@ export interface Status {
   readonly commitIndex: number
   readonly lastApplied: number
   readonly lastLogIndex: number
+  readonly prevLogIndex: number
+  readonly snapshotIndex: number
+  readonly sending: ReadonlyArray<{ readonly to: string; readonly offset: number; readonly sizeBytes: number }>
 }
 
 const isFree = (port: number): Effect.Effect<boolean> =>

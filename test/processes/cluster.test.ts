@@ -5,25 +5,14 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as References from "effect/References"
-import * as Schedule from "effect/Schedule"
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { ofVoters } from "../../src/domain/Configuration.ts"
 import type { Entry } from "../../src/domain/Entry.ts"
 import * as Protocol from "../../src/layers/kv/Protocol.ts"
-import * as RaftClientHttp from "../../src/layers/RaftClientHttp.ts"
 import * as StorageFile from "../../src/layers/StorageFile.ts"
 import { RaftClient } from "../../src/services/RaftClient.ts"
 import { Storage } from "../../src/services/Storage.ts"
-import * as LocalCluster from "./LocalCluster.ts"
-
-const bytes = (text: string) => new TextEncoder().encode(text)
-
-const temporaryDirectory = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "titan-processes-"))),
-  (root) => Effect.sync(() => rmSync(root, { recursive: true, force: true }))
-)
+import type * as LocalCluster from "./LocalCluster.ts"
+import { bytes, caughtUp, withCluster } from "./withCluster.ts"
 
 /** The log of a node that is not running, read as the node itself would. */
 const logOf = (node: LocalCluster.LocalNode): Effect.Effect<ReadonlyArray<Entry>> =>
@@ -33,28 +22,6 @@ const logOf = (node: LocalCluster.LocalNode): Effect.Effect<ReadonlyArray<Entry>
     Effect.provideService(References.MinimumLogLevel, "Error"),
     Effect.orDie
   )
-
-const caughtUp = (cluster: LocalCluster.LocalCluster) =>
-  Effect.forEach(cluster.urls, LocalCluster.status).pipe(
-    Effect.filterOrFail(
-      (all) => all.every((one) => one.lastApplied === all[0]?.lastLogIndex && one.lastLogIndex === all[0].lastLogIndex),
-      (all) => new LocalCluster.NotReady({ message: JSON.stringify(all) })
-    ),
-    Effect.retry({ schedule: Schedule.spaced(25), times: 800 })
-  )
-
-const withCluster = <A, E>(
-  use: (cluster: LocalCluster.LocalCluster) => Effect.Effect<A, E, RaftClient>
-) =>
-  Effect.scoped(Effect.gen(function*() {
-    const root = yield* temporaryDirectory
-    const cluster = yield* LocalCluster.make({ size: 3, root })
-    const client = RaftClientHttp.layer({ endpoints: cluster.urls, deadlineMs: 10_000 })
-    return yield* use(cluster).pipe(
-      Effect.provide(client),
-      Effect.tapCause(() => Effect.logError(cluster.nodes.map((node) => node.output()).join("\n")))
-    )
-  }))
 
 describe("three processes", () => {
   it.live(

@@ -5,13 +5,16 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { emptyWrite, type Write } from "../../src/domain/Command.ts"
+import { ofVoters } from "../../src/domain/Configuration.ts"
 import { command, type Entry, sizeBytes } from "../../src/domain/Entry.ts"
 import * as Persister from "../../src/services/Persister.ts"
 import { Storage } from "../../src/services/Storage.ts"
 
 const entry = (index: number, bytes: number): Entry => ({ term: 1, index, payload: command(new Uint8Array(bytes)) })
-const writeOf = (...entries: ReadonlyArray<Entry>): Write => ({ hardState: undefined, entries })
+const writeOf = (...entries: ReadonlyArray<Entry>): Write => ({ ...emptyWrite, entries })
 const apply = (to: number): Persister.Released => ({ _tag: "Apply", from: to, to })
+
+const notAsked = () => Effect.die(new Error("not asked"))
 
 /** A persister whose disk takes its first write when `go` says so; what it wrote and released, in order. */
 const started = Effect.gen(function*() {
@@ -20,7 +23,12 @@ const started = Effect.gen(function*() {
   const released: Array<number> = []
   const storage = Storage.of({
     identity: { clusterId: "test", nodeId: "n1" },
-    recover: () => Effect.die("not asked"),
+    recover: notAsked,
+    saveSnapshot: notAsked,
+    openSnapshot: notAsked(),
+    receiveSnapshot: notAsked,
+    discardSnapshot: notAsked,
+    compact: notAsked,
     persist: (write) => Effect.andThen(Deferred.await(go), Effect.sync(() => void writes.push(write)))
   })
   const persister = yield* Persister.make(storage, (released_) =>
@@ -34,7 +42,29 @@ const started = Effect.gen(function*() {
   return { go, persister, released, settled, writes }
 })
 
+const installing = (index: number): Write => ({
+  ...emptyWrite,
+  install: { snapshot: { last: { term: 1, index }, configuration: ofVoters(["n1"]), sizeBytes: 1 }, keepsLog: false }
+})
+
 describe("the persist loop", () => {
+  it.effect("writes an installed snapshot in its place: after the entries before it, with those after it", () =>
+    Effect.gen(function*() {
+      const { go, persister, settled, writes } = yield* started
+      for (const write of [writeOf(entry(1, 10)), writeOf(entry(2, 10)), installing(9), writeOf(entry(10, 10))]) {
+        yield* persister.submit(write, [])
+      }
+      yield* persister.submit(installing(20), [])
+      yield* settled
+      yield* Deferred.succeed(go, undefined)
+      yield* settled
+      const indicesOf = ({ entries }: Write) => entries.map((one) => one.index)
+      const installs = writes.filter((write) => write.install !== undefined)
+      assert.deepStrictEqual(installs.map((write) => write.install?.snapshot.last.index), [9, 20])
+      assert.deepStrictEqual(installs.map(indicesOf), [[10], []])
+      assert.deepStrictEqual(writes.flatMap(indicesOf), [1, 2, 10])
+    }))
+
   it.effect("writes what waits as one group, and releases in order only after it", () =>
     Effect.gen(function*() {
       const { go, persister, released, settled, writes } = yield* started

@@ -10,7 +10,8 @@ export const Register = StateMachine.make({
   result: Schema.Int,
   query: Schema.Void,
   answer: Schema.Array(Schema.String),
-  initial: [] as ReadonlyArray<string>,
+  state: Schema.Array(Schema.String),
+  initial: [],
   apply: (all, text) => ({ state: [...all, text], result: all.length + 1 }),
   respond: (all) => all
 })

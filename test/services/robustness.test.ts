@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { ofVoters } from "../../src/domain/Configuration.ts"
 import * as StorageMemory from "../../src/layers/StorageMemory.ts"
@@ -27,6 +28,9 @@ const alone = (options: Partial<RaftNode.Options> = {}) =>
     Register.layer
   ]))
 
+/** The snapshots of machines that keep nothing. */
+const stateless = { snapshot: Effect.succeed(Stream.empty), restore: Stream.runDrain }
+
 describe("a caller", () => {
   it.effect("that reuses its buffer changes no command that it has proposed", () =>
     Effect.gen(function*() {
@@ -42,7 +46,8 @@ describe("a caller", () => {
                 return new Uint8Array()
               })
             ),
-          query: () => Effect.succeed(new Uint8Array())
+          query: () => Effect.succeed(new Uint8Array()),
+          ...stateless
         })
       })
       const cluster = yield* TestCluster.make({ size: 3, stateMachine: recording, seed: 1 })
@@ -78,6 +83,7 @@ describe("a state machine", () => {
     result: Schema.Int,
     query: Schema.String,
     answer: Schema.String,
+    state: Schema.Int,
     initial: 0,
     apply: (count) => ({ state: count + 1, result: count + 1 }),
     respond: (_, query) => {
@@ -103,7 +109,8 @@ describe("a state machine", () => {
         apply: (commands) => Effect.succeed(commands.map(() => new Uint8Array())),
         query: () => {
           throw new Error("no Effect at all")
-        }
+        },
+        ...stateless
       })
       const cluster = yield* settled({ size: 1, stateMachine: throwing })
       assert.match(String(yield* Effect.exit(cluster.node("n1").read(new Uint8Array()))), /no Effect at all/)
@@ -114,7 +121,8 @@ describe("a state machine", () => {
     Effect.gen(function*() {
       const silent = Layer.succeed(StateMachine.StateMachine)({
         apply: () => Effect.succeed([]),
-        query: () => Effect.succeed(new Uint8Array())
+        query: () => Effect.succeed(new Uint8Array()),
+        ...stateless
       })
       const cluster = yield* settled({ size: 1, stateMachine: silent })
       const outcome = yield* during(cluster.node("n1").propose(new Uint8Array(1)), 1000)
@@ -140,7 +148,8 @@ describe("a node that has stopped", () => {
       const gate = yield* Deferred.make<void>()
       const dying = Layer.succeed(StateMachine.StateMachine)({
         apply: () => Effect.andThen(Deferred.await(gate), Effect.die("a defect in apply")),
-        query: () => Effect.succeed(new Uint8Array())
+        query: () => Effect.succeed(new Uint8Array()),
+        ...stateless
       })
       let isStalled = false
       const answered = yield* Deferred.make<void>()

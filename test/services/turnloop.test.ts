@@ -30,7 +30,7 @@ describe("a turn", () => {
   it.effect("tells the time after what arrived while the process was held up", () =>
     Effect.gen(function*() {
       const { loop, seen } = yield* looping([])
-      for (const event of [ticked, heard, { _tag: "Read", requestIds: [1] } as const]) loop.offer(event)
+      for (const event of [ticked, heard, { _tag: "Read", requestIds: [1], by: "Round" } as const]) loop.offer(event)
       yield* Effect.forkChild(loop.run(() => Effect.void), { startImmediately: true })
       yield* Effect.yieldNow
       assert.deepEqual(seen.map(({ _tag }) => _tag), ["Received", "Read", "Ticked"])

@@ -80,7 +80,8 @@ const listMachine = (fault: (text: string) => string) =>
     result: Schema.Int,
     query: Schema.Void,
     answer: Schema.Array(Schema.String),
-    initial: [] as ReadonlyArray<string>,
+    state: Schema.Array(Schema.String),
+    initial: [],
     apply: (all, text) => ({ state: [...all, fault(text)], result: all.length + 1 }),
     respond: (all) => all
   })

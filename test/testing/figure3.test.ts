@@ -3,11 +3,13 @@
  * nothing is found in what is right.
  */
 import { assert, describe, it } from "@effect/vitest"
-import type { Command } from "../../src/domain/Command.ts"
-import { command, type Entry, noop } from "../../src/domain/Entry.ts"
+import { type Command, emptyWrite } from "../../src/domain/Command.ts"
+import { ofVoters } from "../../src/domain/Configuration.ts"
+import { command, type Entry, noop, origin } from "../../src/domain/Entry.ts"
 import * as Log from "../../src/domain/Log.ts"
 import type { Message } from "../../src/domain/Message.ts"
 import type { LeaderState, NodeState } from "../../src/domain/NodeState.ts"
+import { none } from "../../src/domain/Snapshot.ts"
 import { type Durable, Figure3, Violation } from "../../src/testing/Figure3.ts"
 import { bytesOf, entriesOf, entry, type GivenNode, node } from "../domain/Given.ts"
 
@@ -24,6 +26,9 @@ const leading = (given: GivenNode, commitIndex = 0): LeaderState => ({
     round: 0,
     pendingReads: [],
     waitingReads: [],
+    waitingAsks: [],
+    sentRounds: [],
+    readLeaseUntilMs: -Infinity,
     uncommittedBytes: 0
   }
 })
@@ -31,7 +36,7 @@ const leading = (given: GivenNode, commitIndex = 0): LeaderState => ({
 const following = (given: GivenNode, commitIndex = 0): NodeState => ({ ...node(given), commitIndex })
 
 const persist = (entries: ReadonlyArray<Entry>): ReadonlyArray<Command> => [
-  { _tag: "Persist", write: { hardState: undefined, entries }, then: [] }
+  { _tag: "Persist", write: { ...emptyWrite, entries }, then: [] }
 ]
 
 /** The server `given` wins its election. */
@@ -54,6 +59,8 @@ const propertyOf = (check: () => void): string => {
 
 const durable = (terms: ReadonlyArray<number>, hardState: Partial<Durable["hardState"]> = {}): Durable => ({
   hardState: { term: Math.max(0, ...terms), votedFor: undefined, ...hardState },
+  snapshot: none(ofVoters(["n1", "n2", "n3"])),
+  prev: origin,
   entries: entriesOf(terms)
 })
 
@@ -303,7 +310,7 @@ describe("what a message promises", () => {
   })
 
   it("is one vote a term, whatever happens to the disk in between", () => {
-    const disk = { hardState: { term: 3, votedFor: "n2" }, entries: [] }
+    const disk = durable([], { term: 3, votedFor: "n2" })
     let held: Durable = disk
     const figure3 = new Figure3(() => held)
     figure3.sawMessage("n1", "n2", vote(3))
