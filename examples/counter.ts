@@ -6,6 +6,7 @@ export const Counter = StateMachine.make({
   result: Schema.Int,
   query: Schema.Void,
   answer: Schema.Int,
+  state: Schema.Int,
   initial: 0,
   apply: (total, { add }) => ({ state: total + add, result: total + add }),
   respond: (total) => total

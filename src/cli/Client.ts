@@ -5,6 +5,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Protocol from "../layers/kv/Protocol.ts"
@@ -52,6 +53,40 @@ export const condition = (
   return Number.isSafeInteger(revision.value) && revision.value >= 0
     ? Effect.succeed({ ifRevision: revision.value })
     : Effect.fail(usageError(`--if-revision ${revision.value}: expected a whole number from 0`))
+}
+
+/** How reads may be answered: what `RaftNode` calls consistencies, and at once from what a server has applied. */
+const modes = ["linearizable", "lease", "follower", "stale"] as const
+
+export interface Reading {
+  readonly consistency: typeof modes[number]
+  readonly minIndex: Option.Option<number>
+}
+
+export const reading = {
+  consistency: Flag.Literals("consistency", modes).pipe(
+    Flag.withDefault("linearizable"),
+    Flag.withDescription(
+      "linearizable: the leader asks a majority first; lease: it need not while its lease lasts, where servers run with --lease-reads; " +
+        "follower: linearizable, from any server; stale: from any server at once, may be old; default linearizable"
+    )
+  ),
+  minIndex: Flag.Int("min-index").pipe(
+    Flag.optional,
+    Flag.withDescription(
+      "With --consistency stale: from a server that has applied this much, such as the revision of a write"
+    )
+  )
+}
+
+const minIndexOf = (
+  { consistency, minIndex }: Reading
+): Effect.Effect<{ readonly minIndex?: number }, CommandFailed> => {
+  if (minIndex._tag === "None") return Effect.succeed({})
+  if (consistency !== "stale") return Effect.fail(usageError("--min-index: only with --consistency stale"))
+  return Number.isSafeInteger(minIndex.value) && minIndex.value >= 0
+    ? Effect.succeed({ minIndex: minIndex.value })
+    : Effect.fail(usageError(`--min-index ${minIndex.value}: expected a whole number from 0`))
 }
 
 export const validKey = (key: string): Effect.Effect<string, CommandFailed> => {
@@ -126,11 +161,41 @@ export const propose = (given: Flags, command: Protocol.Command) =>
     })
   )
 
-export const read = (given: Flags, query: Protocol.Query) =>
-  withClient(
-    given,
-    Effect.flatMap(RaftClient, (client) => Effect.mapError(Protocol.wire.on(client).read(query), toUnread))
-  )
+/** Of a stale answer: what it takes into account, and for how long its server has not heard from the leader; null: never. */
+export interface Staleness {
+  readonly appliedIndex?: number
+  readonly leaderContactAgeMs?: number | null
+}
+
+export interface Answered {
+  readonly answer: Protocol.Answer
+  readonly staleness: Staleness
+}
+
+const stalenessOf = (appliedIndex: number, ageMs: number | undefined): Staleness => ({
+  appliedIndex,
+  leaderContactAgeMs: ageMs === undefined ? null : Math.round(ageMs)
+})
+
+export const read = (
+  given: Flags & Reading,
+  query: Protocol.Query
+): Effect.Effect<Answered, CommandFailed> =>
+  Effect.gen(function*() {
+    const { consistency } = given
+    const options = yield* minIndexOf(given)
+    const ask = Effect.flatMap(RaftClient, (client): Effect.Effect<Answered, ReadError | Malformed> => {
+      const store = Protocol.wire.on(client)
+      if (consistency !== "stale") {
+        return Effect.map(store.read(query, { consistency }), (answer) => ({ answer, staleness: {} }))
+      }
+      return Effect.map(store.readStale(query, options), ({ answer, appliedIndex, leaderContactAgeMs }) => ({
+        answer,
+        staleness: stalenessOf(appliedIndex, leaderContactAgeMs)
+      }))
+    })
+    return yield* withClient(given, Effect.mapError(ask, toUnread))
+  })
 
 /** Prints one line: JSON with `--json`, else `text`. */
 export const print = (given: Flags, value: unknown, text: string): Effect.Effect<void> =>

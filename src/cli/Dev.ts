@@ -11,6 +11,7 @@ import { RaftClient } from "../services/RaftClient.ts"
 import * as Children from "./Children.ts"
 import { CommandFailed, failed, usageError } from "./Outcome.ts"
 import { stopGracefully } from "./Signals.ts"
+import * as Tuning from "./Tuning.ts"
 
 interface Member {
   readonly id: string
@@ -38,7 +39,14 @@ const portProblem = (port: number): Effect.Effect<void, CommandFailed> =>
 /** Hidden from help: only a parent that watches its servers has a use for it. */
 const stopWithParent = "--stop-with-parent"
 
-const argsOf = (member: Member, members: ReadonlyArray<Member>, directory: string, semiSpace: boolean) => [
+interface Shared {
+  readonly members: ReadonlyArray<Member>
+  readonly directory: string
+  readonly semiSpace: boolean
+  readonly tuning: Tuning.Given
+}
+
+const argsOf = (member: Member, { directory, members, semiSpace, tuning }: Shared) => [
   ...(semiSpace ? ["--max-semi-space-size=8"] : []),
   process.argv[1] ?? "",
   "serve",
@@ -53,6 +61,7 @@ const argsOf = (member: Member, members: ReadonlyArray<Member>, directory: strin
   "dev",
   "--log-format",
   "logfmt",
+  ...Tuning.argsOf(tuning),
   stopWithParent
 ]
 
@@ -113,13 +122,15 @@ export const command = Command.make("dev", {
   semiSpace: Flag.Boolean("semi-space").pipe(
     Flag.withDefault(false),
     Flag.withDescription("Run servers with --max-semi-space-size=8: shorter pauses under load")
-  )
-}, ({ directory, nodes, port, semiSpace }) =>
+  ),
+  tuning: Tuning.flags
+}, ({ directory, nodes, port, semiSpace, tuning }) =>
   Effect.gen(function*() {
     if (nodes < 1 || nodes > nodesMax) return yield* usageError(`--nodes ${nodes}: expected 1 to ${nodesMax}`)
     if (port < 1 || port + nodes - 1 > 65_535) {
       return yield* usageError(`--port ${port}: expected 1 to ${65_536 - nodes}`)
     }
+    yield* Tuning.settingsOf(tuning)
     yield* stopGracefully
     const members = Array.from({ length: nodes }, (_, i): Member => ({
       id: `n${i + 1}`,
@@ -130,7 +141,7 @@ export const command = Command.make("dev", {
     const children = yield* Effect.forEach(
       members,
       (member, i) => {
-        const args = argsOf(member, members, directory, semiSpace)
+        const args = argsOf(member, { directory, members, semiSpace, tuning })
         const restart = ["npx node", ...args.filter((arg) => arg !== stopWithParent)].join(" ")
         return Effect.map(Children.start(member.id, i, args), (child) => ({ ...child, restart }))
       },

@@ -32,13 +32,14 @@ export const command = Command.make("list", {
     )
   ),
   after: Flag.String("after").pipe(Flag.optional, Flag.withDescription("Start with the first key past this one")),
+  ...Client.reading,
   ...Client.flags
 }, (flags) =>
   Effect.gen(function*() {
     const { limit, prefix } = flags
     if (limit < 1 || limit > listLimitMax) return yield* usageError(`--limit ${limit}: expected 1 to ${listLimitMax}`)
     const after = Option.isSome(flags.after) ? { after: flags.after.value } : {}
-    const listed = yield* Client.read(flags, { _tag: "List", prefix, limit, ...after })
+    const { answer: listed, staleness } = yield* Client.read(flags, { _tag: "List", prefix, limit, ...after })
     if (listed._tag !== "Listed") {
       return yield* new CommandFailed({ exitCode: failed, message: "the answer is no list" })
     }
@@ -46,7 +47,7 @@ export const command = Command.make("list", {
     const rows = items.map(({ key, value, ...item }) => [key, `${item.revision}`, `${item.version}`, shown(value)])
     yield* Client.print(
       flags,
-      { items: items.map((item) => ({ ...item, value: Client.base64(item.value) })), revision, more },
+      { items: items.map((item) => ({ ...item, value: Client.base64(item.value) })), revision, more, ...staleness },
       Table.format([["KEY", "REVISION", "VERSION", "VALUE"], ...rows])
     )
     if (more && !flags.json) yield* Console.error(`there is more: --after ${JSON.stringify(items.at(-1)?.key)}`)

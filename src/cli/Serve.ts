@@ -4,7 +4,6 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Settings from "../domain/Settings.ts"
 import { valueBytesMax as valueBytesLimit, valueBytesMaxDefault } from "../layers/kv/Protocol.ts"
 import { RaftNode } from "../services/RaftNode.ts"
 import * as Cluster from "./Cluster.ts"
@@ -13,6 +12,7 @@ import { CommandFailed, failed, usageError } from "./Outcome.ts"
 import * as Server from "./Server.ts"
 import { stopGracefully } from "./Signals.ts"
 import * as Sources from "./Sources.ts"
+import * as Tuning from "./Tuning.ts"
 
 export interface Flags {
   readonly id: string
@@ -20,8 +20,7 @@ export interface Flags {
   readonly peers: ReadonlyArray<string>
   readonly directory: string
   readonly cluster: string
-  readonly electionTimeoutMs: Option.Option<string>
-  readonly heartbeatMs: Option.Option<number>
+  readonly tuning: Tuning.Given
   readonly valueBytesMax: number
   readonly logFormat: Logging.Format
   readonly stopWithParent: boolean
@@ -34,8 +33,7 @@ export const single: Flags = {
   peers: ["n1=http://127.0.0.1:7100"],
   directory: "./titan-data",
   cluster: "titan",
-  electionTimeoutMs: Option.none(),
-  heartbeatMs: Option.none(),
+  tuning: Tuning.none,
   valueBytesMax: valueBytesMaxDefault,
   logFormat: "auto",
   stopWithParent: false
@@ -43,32 +41,6 @@ export const single: Flags = {
 
 const parsed = <A>(result: Cluster.Parsed<A>): Effect.Effect<A, CommandFailed> =>
   "problem" in result ? Effect.fail(usageError(result.problem)) : Effect.succeed(result.value)
-
-/** What settings are called where the user gave them. */
-const flagNames: ReadonlyArray<readonly [string, string]> = [
-  ["electionTimeoutMsMin", "the shortest of --election-timeout-ms"],
-  ["electionTimeoutMsMax", "the longest of --election-timeout-ms"],
-  ["heartbeatIntervalMs", "--heartbeat-ms"]
-]
-
-const inFlags = (message: string): string =>
-  flagNames.reduce((text, [setting, flag]) => text.replaceAll(setting, flag), message)
-
-const settingsOf = Effect.fnUntraced(function*(flags: Flags) {
-  const heartbeat = Option.match(flags.heartbeatMs, {
-    onNone: () => ({}),
-    onSome: (heartbeatIntervalMs) => ({ heartbeatIntervalMs })
-  })
-  const election = Option.isNone(flags.electionTimeoutMs)
-    ? {}
-    : yield* Effect.map(parsed(Cluster.parseElectionTimeout(flags.electionTimeoutMs.value)), ({ max, min }) => ({
-      electionTimeoutMsMin: min,
-      electionTimeoutMsMax: max
-    }))
-  const overrides: Partial<Settings.Settings> = { ...heartbeat, ...election }
-  const made = Settings.make(overrides)
-  return "problems" in made ? yield* usageError(inFlags(made.problems.join("; "))) : overrides
-})
 
 /** A parent that is gone, however it went, closes its channel to this process. */
 const parentGone = Effect.callback<void>((resume) => {
@@ -93,7 +65,7 @@ export const serve = Effect.fnUntraced(function*(flags: Flags) {
     peers: flags.peers,
     cluster: flags.cluster
   }))
-  const settings = yield* settingsOf(flags)
+  const settings = yield* Tuning.settingsOf(flags.tuning)
   if (flags.valueBytesMax < 1 || flags.valueBytesMax > valueBytesLimit) {
     return yield* usageError(`--value-bytes-max ${flags.valueBytesMax}: expected 1 to ${valueBytesLimit}`)
   }
@@ -115,7 +87,7 @@ export const serve = Effect.fnUntraced(function*(flags: Flags) {
     Effect.catchTags({
       StorageError: (error) =>
         Effect.fail(new CommandFailed({ exitCode: failed, message: error.message, tag: error._tag })),
-      SettingsError: (error) => Effect.fail(usageError(inFlags(error.message))),
+      SettingsError: (error) => Effect.fail(usageError(Tuning.inFlags(error.message))),
       ServeError: (error) => Effect.fail(listenProblem(cluster, error.cause))
     })
   )
@@ -141,14 +113,7 @@ export const command = Command.make("serve", {
     Sources.text("cluster").pipe(Flag.withDefault("titan")),
     "The cluster's name; with the peers it makes the id of a new cluster; default titan (TITAN_CLUSTER)"
   ),
-  electionTimeoutMs: described(
-    Sources.text("election-timeout-ms").pipe(Flag.optional),
-    "MIN-MAX: an election starts after that long without a leader; default 150-300 (TITAN_ELECTION_TIMEOUT_MS)"
-  ),
-  heartbeatMs: described(
-    Sources.int("heartbeat-ms").pipe(Flag.optional),
-    "How often an idle leader speaks; default 50 (TITAN_HEARTBEAT_MS)"
-  ),
+  tuning: Tuning.flags,
   valueBytesMax: described(
     Sources.int("value-bytes-max").pipe(Flag.withDefault(valueBytesMaxDefault)),
     "The longest value taken, in bytes; default 1048576 (TITAN_VALUE_BYTES_MAX)"

@@ -24,6 +24,13 @@ const names: ReadonlySet<string> = new Set([
   "cluster",
   "election-timeout-ms",
   "heartbeat-ms",
+  "snapshot-entries",
+  "snapshot-bytes",
+  "log-tail-entries",
+  "snapshot-chunk-bytes",
+  "snapshot-bytes-per-second",
+  "lease-reads",
+  "clock-drift-percent",
   "value-bytes-max",
   "log-format",
   "endpoints",
@@ -109,6 +116,19 @@ export const int = (name: string): Flag.Flag<number> =>
       /^-?\d{1,15}$/.test(value)
         ? Effect.succeed(Number(value))
         : Effect.fail(new CliError.InvalidValue({ option: name, value, expected: "a whole number", kind: "flag" }))
+    )
+  )
+
+/** A flag that is on or off, with a fallback in the other sources: `true` or `false` there. */
+export const boolean = (name: string): Flag.Flag<boolean> =>
+  Flag.Boolean(name).pipe(
+    Flag.withFallbackConfig(Config.String(name)),
+    Flag.mapEffect((value) =>
+      typeof value === "boolean"
+        ? Effect.succeed(value)
+        : value === "true" || value === "false"
+        ? Effect.succeed(value === "true")
+        : Effect.fail(new CliError.InvalidValue({ option: name, value, expected: "true or false", kind: "flag" }))
     )
   )
 

@@ -6,31 +6,37 @@ import * as Client from "./Client.ts"
 import { CommandFailed, unavailable } from "./Outcome.ts"
 import * as Table from "./Table.ts"
 
-const heading = ["ENDPOINT", "ID", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "LAST", "CLUSTER"]
+const heading = ["ENDPOINT", "ID", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "LAST", "SNAPSHOT", "CLUSTER"]
 
-const row = (endpoint: EndpointStatus): ReadonlyArray<string> => {
-  if (endpoint._tag === "Down") return [endpoint.url, "-", `unreachable: ${endpoint.reason}`]
-  const { clusterId, commitIndex, id, lastApplied, lastLogIndex, leader, role, term } = endpoint.status
-  return [endpoint.url, id, role, term, leader?.id ?? "-", commitIndex, lastApplied, lastLogIndex, clusterId].map(
-    String
-  )
+const row = (endpoint: EndpointStatus): Table.Row => {
+  if (endpoint._tag === "Down") return { cells: [endpoint.url, "-"], text: `unreachable: ${endpoint.reason}` }
+  const { clusterId, commitIndex, id, lastApplied, lastLogIndex, leader, role, snapshotIndex, term } = endpoint.status
+  const numbers = [commitIndex, lastApplied, lastLogIndex, snapshotIndex].map(String)
+  return { cells: [endpoint.url, id, role, String(term), leader?.id ?? "-", ...numbers, clusterId] }
 }
 
-/** Reasons are as long as they are: they stand outside of the columns. */
-const format = (endpoints: ReadonlyArray<EndpointStatus>): string => {
-  const rows = endpoints.map(row)
-  const [first = "", ...up] = Table.format([
-    heading,
-    ...rows.map((cells) => cells.length < 4 ? [cells[0] ?? "", "-"] : cells)
-  ])
-    .split("\n")
-  return [
-    first,
-    ...up.map((line, i) =>
-      rows[i]?.length === 3 ? `${line.trimEnd().padEnd(first.indexOf("ROLE"))}${rows[i][2]}` : line
-    )
-  ]
-    .join("\n")
+interface Transfer {
+  readonly index: number
+  readonly offset: number
+  readonly sizeBytes: number
+}
+
+const describe = (from: string, to: string, { index, offset, sizeBytes }: Transfer): string => {
+  const percent = sizeBytes === 0 ? 100 : Math.floor(100 * offset / sizeBytes)
+  return `${from} sends ${to} its snapshot of index ${index}: ${percent} % of ${sizeBytes} bytes`
+}
+
+/** A line for each snapshot on its way: from its sender where that is reachable, else from who receives it. */
+export const transfers = (endpoints: ReadonlyArray<EndpointStatus>): ReadonlyArray<string> => {
+  const lines = new Map<string, string>()
+  const servers = endpoints.flatMap((endpoint) => endpoint._tag === "Up" ? [endpoint.status] : [])
+  for (const { id, receiving } of servers) {
+    if (receiving !== null) lines.set(`${receiving.from} ${id}`, describe(receiving.from, id, receiving))
+  }
+  for (const { id, sending } of servers) {
+    for (const transfer of sending) lines.set(`${id} ${transfer.to}`, describe(id, transfer.to, transfer))
+  }
+  return [...lines.values()]
 }
 
 export const command = Command.make("status", Client.flags, (flags) =>
@@ -41,8 +47,13 @@ export const command = Command.make("status", Client.flags, (flags) =>
         ? { url: endpoint.url, reachable: true, status: endpoint.status }
         : { url: endpoint.url, reachable: false, reason: endpoint.reason }
     )
-    yield* Client.print(flags, json, format(endpoints))
+    const text = [Table.formatRows(heading, endpoints.map(row)), ...transfers(endpoints)].join("\n")
+    yield* Client.print(flags, json, text)
     if (endpoints.every((endpoint) => endpoint._tag === "Down")) {
       return yield* new CommandFailed({ exitCode: unavailable, message: "no server is reachable", tag: "Unavailable" })
     }
-  })).pipe(Command.withDescription("Print a row for each server. Exit code 4: none is reachable"))
+  })).pipe(
+    Command.withDescription(
+      "Print a row for each server, and a line for each snapshot on its way to one. Exit code 4: none is reachable"
+    )
+  )

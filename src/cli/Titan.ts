@@ -18,6 +18,7 @@ import { CommandFailed, failed, usage } from "./Outcome.ts"
 import * as Put from "./Put.ts"
 import * as Serve from "./Serve.ts"
 import { Stopping } from "./Signals.ts"
+import * as Snapshot from "./Snapshot.ts"
 import * as Sources from "./Sources.ts"
 import * as Status from "./Status.ts"
 
@@ -41,7 +42,8 @@ const titan = Command.make("titan", {}, () => Serve.serve(Serve.single)).pipe(
     Get.command,
     Delete.command,
     List.command,
-    Status.command
+    Status.command,
+    Snapshot.command
   ])
 )
 

@@ -42,6 +42,14 @@ describe("usage errors", () => {
     ["a bad endpoint", ["get", "k", "--endpoint", "localhost"], "--endpoint localhost"],
     ["a limit of nothing", ["list", "--limit", "0"], "--limit"],
     ["no servers", ["dev", "--nodes", "0"], "--nodes"],
+    ["settings that no server of dev could work with", ["dev", "--snapshot-entries", "0"], "--snapshot-entries"],
+    ["no room for a snapshot", ["serve", "--id", "n1", "--peer", peer, "--snapshot-bytes", "0"], "--snapshot-bytes"],
+    ["too large a piece", ["serve", "--id", "n1", "--peer", peer, "--snapshot-chunk-bytes", "9999999"], "9999999"],
+    ["clocks that are none", ["serve", "--id", "n1", "--peer", peer, "--clock-drift-percent", "100"], "(100)"],
+    ["a consistency there is not", ["get", "k", "--consistency", "eventual"], "--consistency"],
+    ["a min-index without stale", ["list", "--min-index", "3"], "--min-index: only with --consistency stale"],
+    ["a negative min-index", ["get", "k", "--consistency", "stale", "--min-index", "-1"], "--min-index -1"],
+    ["an unknown command of snapshots", ["snapshot", "burn"], "burn"],
     ["a file of settings that is not there", ["status", "--config", "/nowhere.toml"], "/nowhere.toml"]
   ]
   for (const [what, args, named] of cases) {
@@ -103,6 +111,19 @@ describe("where settings come from", () => {
       assert.include(fromEnv.stderr, "there are n6, n7")
     }))
 
+  it.live("a setting that is on or off is true or false there, and anything else is a usage error", () =>
+    Effect.gen(function*() {
+      const path = yield* Titan.directory
+      const file = join(path, "titan.toml")
+      const serve = ["serve", "--id", "n1", "--peer", peer]
+      // The drift is refused after the lease was understood.
+      writeFileSync(file, "lease-reads = true\nclock-drift-percent = 100\n")
+      assert.include((yield* Titan.run([...serve, "--config", file])).stderr, "--clock-drift-percent (100)")
+      const unclear = yield* Titan.run(serve, { env: { TITAN_LEASE_READS: "perhaps" } })
+      assert.strictEqual(unclear.code, 2)
+      assert.include(unclear.stderr, "\"perhaps\". Expected: true or false")
+    }))
+
   it.live("a setting that does not exist is a usage error that names it", () =>
     Effect.gen(function*() {
       const path = yield* Titan.directory
@@ -133,7 +154,9 @@ describe("the program itself", () => {
     Effect.gen(function*() {
       const { code, stdout } = yield* Titan.run(["--help"])
       assert.strictEqual(code, 0)
-      for (const name of ["serve", "dev", "put", "get", "delete", "list", "status"]) assert.include(stdout, name)
+      for (const name of ["serve", "dev", "put", "get", "delete", "list", "status", "snapshot"]) {
+        assert.match(stdout, new RegExp(`^ {2}${name} `, "m"))
+      }
     }))
 
   const isOld = (path: string): boolean => {
