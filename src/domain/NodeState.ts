@@ -69,8 +69,8 @@ export const peersOf = (state: NodeState): ReadonlyArray<NodeId> =>
   members(state.configuration).filter((id) => id !== state.id)
 
 /**
- * Whether what the log begins after is not in this server's state: its snapshot was damaged. Its log is whole, so it votes as before; it
- * acknowledges nothing new, applies nothing and does not stand for election until a leader's snapshot is installed.
+ * Whether what the log begins after is not in this server's state: its snapshot was damaged. Its log is whole, so it votes, stores and
+ * acknowledges entries as before; it can neither apply nor lead until a leader's snapshot is installed.
  */
 export const needsSnapshot = (state: NodeState): boolean => state.log.prev.index > state.snapshot.last.index
 

@@ -70,7 +70,9 @@ export const onAppendEntries = (
   }
   if (!isContiguous(message)) return state
   const follower = FollowerReads.askAgain(followLeader(state, from, turn), from, turn)
-  if (needsSnapshot(follower)) {
+  // To a heartbeat it says what it lacks. Entries it keeps and acknowledges: without it there may be no majority to commit anything.
+  const hasLostState = needsSnapshot(follower)
+  if (hasLostState && message.entries.length === 0) {
     const result = { _tag: "NeedsSnapshot" as const, prevIndex: follower.log.prev.index }
     Turn.send(turn, from, { _tag: "AppendEntriesResponse", term: follower.term, round: message.round, result })
     return follower
@@ -87,6 +89,7 @@ export const onAppendEntries = (
   const stored = store(follower, message.entries, turn)
   const lastNewIndex = message.prev.index + message.entries.length
   acknowledge(stored, from, message, lastNewIndex, turn)
+  if (hasLostState) return stored
   // Only what this message proved to be the leader's may be committed, never a stale tail beyond it (rule L2).
   const commitIndex = Math.max(stored.commitIndex, Math.min(message.leaderCommit, lastNewIndex))
   return { ...stored, commitIndex }

@@ -3,32 +3,56 @@
  * it, in order.
  */
 import { type Command, type HardState, mergeWrites, type Write } from "../../src/domain/Command.ts"
-import type { Entry } from "../../src/domain/Entry.ts"
+import { type Entry, type EntryId, type LogIndex, origin } from "../../src/domain/Entry.ts"
+import { none, type Snapshot } from "../../src/domain/Snapshot.ts"
 
 /** What may happen only once a write, and all earlier ones, are durable. */
-export type Released = Extract<Command, { readonly _tag: "Send" | "Apply" }>
+export type Released = Extract<Command, { readonly _tag: "Send" | "Apply" | "Restore" }>
 
 interface Job {
   readonly write: Write
   readonly then: ReadonlyArray<Released>
 }
 
+/** What is durable. */
+export interface Kept {
+  hardState: HardState
+  snapshot: Snapshot
+  /** The entry before the first of `entries`. */
+  prev: EntryId
+  entries: Array<Entry>
+}
+
 /** Leaves in `disk` what `write` says. */
-export const applyWrite = (disk: { hardState: HardState; entries: Array<Entry> }, write: Write): void => {
+export const applyWrite = (disk: Kept, write: Write): void => {
   if (write.hardState !== undefined) disk.hardState = write.hardState
+  if (write.install !== undefined) {
+    if (write.install.snapshot.last.index > disk.snapshot.last.index) disk.snapshot = write.install.snapshot
+    if (!write.install.keepsLog) {
+      disk.prev = write.install.snapshot.last
+      disk.entries = []
+    }
+  }
   const first = write.entries[0]
   if (first === undefined) return
-  if (first.index > disk.entries.length + 1) throw new Error(`a gap on disk before ${first.index}`)
-  disk.entries.length = first.index - 1
+  const { index } = disk.prev
+  if (first.index > index + disk.entries.length + 1 || first.index <= index) {
+    throw new Error(`a gap on disk before ${first.index}`)
+  }
+  disk.entries.length = first.index - 1 - index
   for (const entry of write.entries) {
-    if (entry.index !== disk.entries.length + 1) throw new Error(`entry ${entry.index} is out of place on disk`)
+    if (entry.index !== index + disk.entries.length + 1) throw new Error(`entry ${entry.index} is out of place on disk`)
     disk.entries.push(entry)
   }
 }
 
-export class Disk {
+export class Disk implements Kept {
   hardState: HardState = { term: 0, votedFor: undefined }
+  snapshot: Snapshot = none({ voters: [], learners: [] })
+  prev: EntryId = origin
   entries: Array<Entry> = []
+  /** What leaders sent and is whole, by its last index: installed, discarded, or lost with the power. */
+  readonly received = new Map<LogIndex, Snapshot>()
   /** True while writes wait for `flush`. */
   held = false
   waiting: Array<Job> = []
@@ -37,15 +61,37 @@ export class Disk {
     this.waiting.push({ write, then })
   }
 
-  /** Makes the `count` oldest writes durable, as one, and says what they release. */
+  /** Makes the `count` oldest writes durable, and says what they release: as one, but for those that install a snapshot. */
   flush(count = this.waiting.length): ReadonlyArray<Released> {
     const jobs = this.waiting.splice(0, count)
-    applyWrite(this, mergeWrites(jobs.map((job) => job.write)))
+    for (let from = 0; from < jobs.length;) {
+      const next = jobs.findIndex((job, i) => i > from && job.write.install !== undefined)
+      const to = next < 0 ? jobs.length : next
+      const write = mergeWrites(jobs.slice(from, to).map((job) => job.write))
+      const { install } = write
+      if (install !== undefined && !this.received.delete(install.snapshot.last.index)) {
+        throw new Error(`no snapshot of ${install.snapshot.last.index} was received`)
+      }
+      applyWrite(this, write)
+      from = to
+    }
     return jobs.flatMap((job) => job.then)
+  }
+
+  /** Gives up what lies before and at `prev`, which it must hold, and its snapshot stand for. */
+  compact(prev: EntryId): void {
+    if (prev.index <= this.prev.index) return
+    const held = this.entries[prev.index - this.prev.index - 1]
+    if (held?.term !== prev.term || this.snapshot.last.index < prev.index) {
+      throw new Error(`nothing durable stands for the entries up to ${prev.index}`)
+    }
+    this.entries = this.entries.filter((entry) => entry.index > prev.index)
+    this.prev = prev
   }
 
   /** Power is lost: what was not durable is gone. */
   lose(): void {
     this.waiting = []
+    this.received.clear()
   }
 }

@@ -3,7 +3,7 @@
  */
 import type { Command, HardState, Send } from "../../src/domain/Command.ts"
 import { type Configuration, ofVoters } from "../../src/domain/Configuration.ts"
-import { command, type Entry, type Payload } from "../../src/domain/Entry.ts"
+import { command, type Entry, type EntryId, origin, type Payload } from "../../src/domain/Entry.ts"
 import type { Event } from "../../src/domain/Event.ts"
 import { checkState, checkStep } from "../../src/domain/Invariants.ts"
 import type { Message } from "../../src/domain/Message.ts"
@@ -46,7 +46,11 @@ export interface GivenNode {
   readonly id?: NodeId
   readonly term?: number
   readonly votedFor?: NodeId
+  /** Of the entries after `prev`. */
   readonly terms?: ReadonlyArray<number>
+  readonly prev?: EntryId
+  /** What its latest snapshot ends with: `prev` unless told otherwise. */
+  readonly snapshot?: EntryId
   readonly configuration?: Configuration
   readonly settings?: Partial<Settings.Settings>
   readonly seed?: number
@@ -55,14 +59,17 @@ export interface GivenNode {
 
 /** A server that just started, `n1` of three unless told otherwise. */
 export const node = (given: GivenNode = {}): NodeState.NodeState => {
-  const terms = given.terms ?? []
-  const hardState: HardState = { term: given.term ?? Math.max(0, ...terms), votedFor: given.votedFor }
+  const { prev = origin, terms = [] } = given
+  const hardState: HardState = { term: given.term ?? Math.max(prev.term, ...terms), votedFor: given.votedFor }
+  const configuration = given.configuration ?? ofVoters(["n1", "n2", "n3"])
   return NodeState.make({
     id: given.id ?? "n1",
     settings: settingsWith(given.settings ?? {}),
-    configuration: given.configuration ?? ofVoters(["n1", "n2", "n3"]),
+    configuration,
     hardState,
-    entries: entriesOf(terms),
+    snapshot: { last: given.snapshot ?? prev, configuration, sizeBytes: 0 },
+    prev,
+    entries: entriesOf(terms, prev.index + 1),
     random: given.seed ?? 1,
     nowMs: given.nowMs ?? 0
   })

@@ -11,10 +11,11 @@
  */
 import { ticked } from "../../src/domain/Event.ts"
 import * as Log from "../../src/domain/Log.ts"
-import type { Message } from "../../src/domain/Message.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import type * as NodeState from "../../src/domain/NodeState.ts"
+import { none } from "../../src/domain/Snapshot.ts"
 import { nextDeadlineMs } from "../../src/domain/Step.ts"
+import type { InstallSnapshot, PeerMessage } from "../../src/services/Transport.ts"
 import { Violation } from "../../src/testing/Figure3.ts"
 import { Servers } from "./Servers.ts"
 
@@ -23,7 +24,7 @@ export type { Observed, Reply } from "./Servers.ts"
 export interface Packet {
   readonly from: NodeId
   readonly to: NodeId
-  readonly message: Message
+  readonly message: PeerMessage
 }
 
 export type Where = (packet: Packet) => boolean
@@ -34,7 +35,7 @@ export class PureCluster extends Servers {
 
   // ---- network
 
-  protected override post(from: NodeId, to: NodeId, message: Message): void {
+  protected override post(from: NodeId, to: NodeId, message: PeerMessage): void {
     this.figure3.sawMessage(from, to, message)
     if (!this.cuts.has(`${from}>${to}`)) this.packets.push({ from, to, message })
   }
@@ -71,7 +72,11 @@ export class PureCluster extends Servers {
 
   /** Hands over a message, whether it is still in the pool or a copy of an earlier one. */
   hand({ from, message, to }: Packet): void {
-    if (this.isUp(to)) this.step(to, { _tag: "Received", from, message })
+    if (!this.isUp(to)) return
+    if (message._tag === "InstallSnapshotResponse") return
+    if (message._tag !== "InstallSnapshot") return this.step(to, { _tag: "Received", from, message })
+    this.step(to, { _tag: "SnapshotPieceReceived", from, term: message.term })
+    if (this.isUp(to)) this.receiveSnapshot(to, from, message)
   }
 
   /** Delivers the oldest message that matches; false when there is none. */
@@ -87,6 +92,30 @@ export class PureCluster extends Servers {
   settle(where: Where = () => true): number {
     for (let count = 0; count < 100_000; count++) if (!this.deliverOne(where)) return count
     throw new Violation("Liveness", "messages never end")
+  }
+
+  // ---- snapshots
+
+  /** Of what is applied: durable at once. */
+  takeSnapshot(id: NodeId): void {
+    this.captureSnapshot(id)
+    this.saveSnapshot(id)
+  }
+
+  /** What the disk of a server that is down has of a snapshot is damaged. */
+  damageSnapshot(id: NodeId): void {
+    const { configuration, disk } = this.server(id)
+    disk.snapshot = none(configuration)
+  }
+
+  isDamaged(id: NodeId): boolean {
+    return this.disk(id).prev.index > this.disk(id).snapshot.last.index
+  }
+
+  /** A snapshot has come in whole. */
+  receiveSnapshot(id: NodeId, from: NodeId, { snapshot, term }: Pick<InstallSnapshot, "snapshot" | "term">): void {
+    this.disk(id).received.set(snapshot.last.index, snapshot)
+    this.step(id, { _tag: "SnapshotReceived", from, term, snapshot })
   }
 
   // ---- time
@@ -115,10 +144,28 @@ export class PureCluster extends Servers {
       if (next > end || due.length === 0) break
       this.nowMs = next
       for (const id of this.ids) {
-        if (this.isUp(id) && nextDeadlineMs(this.state(id)) <= this.nowMs) this.step(id, ticked)
+        if (this.isUp(id) && nextDeadlineMs(this.state(id)) <= this.nowMs) {
+          this.step(id, ticked)
+          this.sendSnapshotsAgain(id)
+        }
+        this.endSnapshots(id)
       }
     }
     this.nowMs = end
+  }
+
+  /** Those that are being written, and those that were asked for. */
+  private endSnapshots(id: NodeId): void {
+    if (!this.isUp(id)) return
+    this.saveSnapshot(id)
+    if (this.server(id).isAskedForSnapshot) this.takeSnapshot(id)
+  }
+
+  /** As the driver does until the core no longer wants it. */
+  sendSnapshotsAgain(id: NodeId): void {
+    const state = this.isUp(id) ? this.state(id) : undefined
+    if (state?.role._tag !== "Leader") return
+    for (const [peer, { _tag }] of state.role.progress) if (_tag === "Snapshot") this.sendSnapshot(id, peer)
   }
 
   /** The cluster is whole again: within `ms` one server leads, and all logs and state machines are equal. */
@@ -142,7 +189,7 @@ export class PureCluster extends Servers {
     const last = Log.lastId(this.state(leader).log)
     const equal = this.ids.every((id) =>
       Log.matches(this.state(id).log, last) && this.state(id).log.lastIndex === last.index
-      && this.server(id).applied.length === last.index
+      && this.server(id).appliedIndex === last.index
     )
     return equal ? leader : undefined
   }

@@ -2,17 +2,18 @@
  * Servers under a test's hand: each steps a real `NodeState`, keeps a `Disk`, and runs what a step commands. Every
  * step is checked by `checkState`, `checkStep` and `Figure3`.
  */
-import type { Command, HardState, Refusal } from "../../src/domain/Command.ts"
+import { type Command, emptyWrite, type Refusal } from "../../src/domain/Command.ts"
 import { type Configuration, ofVoters } from "../../src/domain/Configuration.ts"
 import type { Entry, EntryId } from "../../src/domain/Entry.ts"
-import type { Event, RequestId } from "../../src/domain/Event.ts"
+import type { Event, ReadBy, RequestId } from "../../src/domain/Event.ts"
 import { checkState, checkStep } from "../../src/domain/Invariants.ts"
 import * as Log from "../../src/domain/Log.ts"
-import type { Message } from "../../src/domain/Message.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import * as NodeState from "../../src/domain/NodeState.ts"
 import type { Settings } from "../../src/domain/Settings.ts"
+import type { Snapshot } from "../../src/domain/Snapshot.ts"
 import { step } from "../../src/domain/Step.ts"
+import type { PeerMessage } from "../../src/services/Transport.ts"
 import { Figure3, Violation } from "../../src/testing/Figure3.ts"
 import { Disk, type Released } from "./Disk.ts"
 import { bytesOf, settingsWith } from "./Given.ts"
@@ -27,8 +28,13 @@ interface Server {
   state: NodeState.NodeState | undefined
   readonly disk: Disk
   readonly configuration: Configuration
-  /** What its own state machine has applied since it started. */
+  /** What its own state machine has applied since it started, beyond what a snapshot stands for. */
   applied: Array<Entry>
+  appliedIndex: number
+  /** The core has asked for a snapshot. */
+  isAskedForSnapshot: boolean
+  /** A snapshot that is being written. */
+  captured: Snapshot | undefined
   inbox: Array<Event>
 }
 
@@ -43,7 +49,7 @@ export interface Given {
   readonly learners?: ReadonlyArray<NodeId>
   readonly settings?: Partial<Settings>
   readonly seed?: number
-  readonly disks?: Readonly<Record<NodeId, { readonly hardState: HardState; readonly entries: ReadonlyArray<Entry> }>>
+  readonly disks?: Readonly<Record<NodeId, Pick<Disk, "hardState"> & { readonly entries: ReadonlyArray<Entry> }>>
   /** What single servers believe to be the membership. */
   readonly beliefs?: Readonly<Record<NodeId, Configuration>>
 }
@@ -62,6 +68,7 @@ export abstract class Servers {
   /** Boundaries between commands, writes and released messages passed so far, and the one at which power is lost. */
   boundaries = 0
   crashAt = -1
+  readonly readBy = new Map<RequestId, ReadBy>()
   private readonly readFloors = new Map<RequestId, number>()
   private requests = 0
   private seed: number
@@ -82,6 +89,9 @@ export abstract class Servers {
         disk,
         configuration: given.beliefs?.[id] ?? configuration,
         applied: [],
+        appliedIndex: 0,
+        isAskedForSnapshot: false,
+        captured: undefined,
         inbox: []
       }
       this.servers.set(id, server)
@@ -133,8 +143,12 @@ export abstract class Servers {
 
   /** One step of `id` at the present time, and everything that follows from it inside `id`. */
   step(id: NodeId, event: Event): void {
+    this.untilPowerLoss(id, () => this.take(id, event))
+  }
+
+  private untilPowerLoss(id: NodeId, run: () => void): void {
     try {
-      this.take(id, event)
+      run()
     } catch (error) {
       if (!(error instanceof PowerLoss)) throw error
       this.crash(id)
@@ -165,7 +179,16 @@ export abstract class Servers {
       case "Send":
         return this.post(id, command.to, command.message)
       case "Apply":
-        return this.disk(id).submit({ hardState: undefined, entries: [] }, [command])
+      case "Restore":
+        return this.disk(id).submit(emptyWrite, [command])
+      case "SendSnapshot":
+        return this.sendSnapshot(id, command.to)
+      case "Compact":
+        return this.disk(id).compact(command.start.prev)
+      case "TakeSnapshot":
+        return void (this.server(id).isAskedForSnapshot = true)
+      case "DiscardSnapshot":
+        return void this.disk(id).received.delete(command.last.index)
       case "Accept":
         command.requestIds.forEach((requestId, i) =>
           this.reply(requestId, {
@@ -178,9 +201,7 @@ export abstract class Servers {
         for (const requestId of command.requestIds) this.serve(id, requestId, command.index)
         return
       case "Refuse":
-        for (const requestId of command.requestIds) {
-          this.reply(requestId, { _tag: "Refused", refusal: command.refusal })
-        }
+        for (const id of command.requestIds) this.reply(id, { _tag: "Refused", refusal: command.refusal })
         return
       case "AnnounceRole":
         return
@@ -213,14 +234,60 @@ export abstract class Servers {
       server.inbox.push({ _tag: "Received", from: id, message: released.message })
       return
     }
+    if (released._tag === "Restore") return this.restore(id, released.last)
+    // A snapshot has taken the place of these entries; its `Restore` is in line behind this.
+    if (released.from <= this.state(id).log.prev.index) return
     for (let index = released.from; index <= released.to; index++) {
       const entry = Log.entryAt(this.state(id).log, index)
       if (entry === undefined) throw new Violation("Leader Append-Only", `${id} applies ${index}, which its log lacks`)
-      if (server.applied.length !== index - 1) throw new Violation("entries are applied in order", `${id}: ${index}`)
+      if (server.appliedIndex !== index - 1) throw new Violation("entries are applied in order", `${id}: ${index}`)
       this.figure3.sawApply(id, entry, entry.payload._tag === "Command" ? entry.payload.bytes : undefined)
       server.applied.push(entry)
+      server.appliedIndex = index
     }
     server.inbox.push({ _tag: "Applied", index: released.to })
+  }
+
+  // ---- snapshots
+
+  /** The beginning of a snapshot, which stands for what is applied now. */
+  captureSnapshot(id: NodeId): void {
+    const server = this.server(id)
+    const { configuration, log, snapshot } = this.state(id)
+    const index = server.appliedIndex
+    const term = Log.termAt(log, index)
+    server.isAskedForSnapshot = false
+    if (term === undefined || index <= snapshot.last.index) return this.step(id, { _tag: "SnapshotTaken", snapshot })
+    server.captured = { last: { term, index }, configuration, sizeBytes: 1 }
+  }
+
+  /** Its end: it is durable, and the latest unless a later one was installed meanwhile. */
+  saveSnapshot(id: NodeId): void {
+    const server = this.server(id)
+    const { captured, disk } = server
+    if (captured === undefined) return
+    server.captured = undefined
+    this.untilPowerLoss(id, () => {
+      this.boundary()
+      if (captured.last.index > disk.snapshot.last.index) disk.snapshot = captured
+      this.boundary()
+      this.take(id, { _tag: "SnapshotTaken", snapshot: captured })
+    })
+  }
+
+  /** All of the latest one at once, as one message. */
+  sendSnapshot(from: NodeId, to: NodeId): void {
+    const { term } = this.state(from)
+    const { snapshot } = this.disk(from)
+    if (snapshot.last.index === 0) return
+    this.post(from, to, { _tag: "InstallSnapshot", term, snapshot, offset: 0, bytes: Uint8Array.of(1) })
+  }
+
+  private restore(id: NodeId, last: EntryId): void {
+    const server = this.server(id)
+    this.figure3.restored(id, last.index)
+    server.appliedIndex = last.index
+    server.inbox.push({ _tag: "Applied", index: last.index })
   }
 
   private flushWaiting(id: NodeId, count?: number): void {
@@ -250,10 +317,11 @@ export abstract class Servers {
     return proposals.map((proposal) => proposal.requestId)
   }
 
-  read(id: NodeId): RequestId {
+  read(id: NodeId, by: ReadBy = "Round"): RequestId {
     const requestId = ++this.requests
     this.readFloors.set(requestId, this.figure3.committed.length)
-    this.step(id, { _tag: "Read", requestIds: [requestId] })
+    this.readBy.set(requestId, by)
+    this.step(id, { _tag: "Read", requestIds: [requestId], by })
     return requestId
   }
 
@@ -265,12 +333,7 @@ export abstract class Servers {
 
   /** Makes what waits durable (or its `count` oldest writes), and goes on holding. */
   flush(id: NodeId, count?: number): void {
-    try {
-      this.flushWaiting(id, count)
-    } catch (error) {
-      if (!(error instanceof PowerLoss)) throw error
-      this.crash(id)
-    }
+    this.untilPowerLoss(id, () => this.flushWaiting(id, count))
   }
 
   releaseDisk(id: NodeId): void {
@@ -283,7 +346,10 @@ export abstract class Servers {
     server.state = undefined
     server.disk.lose()
     server.inbox = []
+    server.isAskedForSnapshot = false
+    server.captured = undefined
     server.applied = []
+    server.appliedIndex = 0
     this.observe({ node: id, event: { _tag: "Crashed" }, commands: [] })
   }
 
@@ -294,7 +360,7 @@ export abstract class Servers {
     this.observe({ node: id, event: { _tag: "Restarted" }, commands: [] })
   }
 
-  protected abstract post(from: NodeId, to: NodeId, message: Message): void
+  protected abstract post(from: NodeId, to: NodeId, message: PeerMessage): void
 
   private start(id: NodeId, server: Server): NodeState.NodeState {
     this.figure3.started(id)
@@ -304,10 +370,16 @@ export abstract class Servers {
       settings: this.settings,
       configuration: server.configuration,
       hardState: server.disk.hardState,
+      snapshot: server.disk.snapshot,
+      prev: server.disk.prev,
       entries: server.disk.entries,
       random: this.seed,
       nowMs: this.nowMs
     })
+    if (server.state.snapshot.last.index > 0) {
+      this.figure3.restored(id, server.state.snapshot.last.index)
+      server.appliedIndex = server.state.snapshot.last.index
+    }
     const found = checkState(server.state)
     if (found.length > 0) throw new Violation(found.join("; "), `${id} starts`)
     return server.state

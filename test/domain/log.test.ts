@@ -1,24 +1,77 @@
 /** The log as a value, against a plain array. */
 import { assert, describe, it } from "@effect/vitest"
-import { type Entry, noop, origin } from "../../src/domain/Entry.ts"
+import { type Entry, type EntryId, noop, origin, sizeBytes } from "../../src/domain/Entry.ts"
 import * as Log from "../../src/domain/Log.ts"
 import { entriesOf, entry, randomBelow, repeat } from "./Given.ts"
 
 const contents = (log: Log.Log): ReadonlyArray<Entry> =>
   Log.slice(log, { from: Log.firstIndex(log), to: log.lastIndex })
 
-/** Everything the log answers, as the array would answer it. */
-const agree = (log: Log.Log, oracle: ReadonlyArray<Entry>, probes: ReadonlyArray<number>): void => {
-  assert.strictEqual(log.lastIndex, oracle.length)
-  assert.deepEqual(Log.lastId(log), { term: oracle[oracle.length - 1]?.term ?? 0, index: oracle.length })
+/** Everything the log answers, as the array of the entries after `prev` would answer it. */
+const agree = (
+  log: Log.Log,
+  oracle: ReadonlyArray<Entry>,
+  probes: ReadonlyArray<number>,
+  prev: EntryId = origin
+): void => {
+  const last = prev.index + oracle.length
+  assert.deepEqual([log.prev, Log.firstIndex(log), log.lastIndex], [prev, prev.index + 1, last])
+  assert.deepEqual(Log.lastId(log), { term: oracle[oracle.length - 1]?.term ?? prev.term, index: last })
   for (const index of probes) {
-    assert.strictEqual(Log.entryAt(log, index), oracle[index - 1])
-    assert.strictEqual(Log.termAt(log, index), index === 0 ? 0 : oracle[index - 1]?.term)
-    const term = oracle[index - 1]?.term
-    if (term === undefined) continue
-    assert.strictEqual(Log.firstIndexOfTermAt(log, index), oracle.findIndex((entry) => entry.term === term) + 1)
-    assert.strictEqual(Log.lastIndexUpToTerm(log, term), oracle.findLastIndex((entry) => entry.term <= term) + 1)
-    assert.strictEqual(Log.lastIndexUpToTerm(log, term - 1), oracle.findLastIndex((entry) => entry.term < term) + 1)
+    const held = oracle[index - prev.index - 1]
+    assert.strictEqual(Log.entryAt(log, index), held)
+    const term = index === prev.index ? prev.term : held?.term
+    assert.strictEqual(Log.termAt(log, index), term)
+    assert.isTrue(term === undefined || Log.matches(log, { term, index }))
+    if (held === undefined) continue
+    const before = (found: number): number => prev.index + found + 1
+    assert.strictEqual(
+      Log.firstIndexOfTermAt(log, index),
+      before(oracle.findIndex((entry) => entry.term === held.term))
+    )
+    for (const upTo of [held.term, held.term - 1]) {
+      assert.strictEqual(
+        Log.lastIndexUpToTerm(log, upTo),
+        before(oracle.findLastIndex((entry) => entry.term <= upTo))
+      )
+    }
+    const range = { from: index - 20, to: index + 20 }
+    const inRange = oracle.slice(Math.max(range.from - prev.index - 1, 0), range.to - prev.index)
+    assert.strictEqual(Log.bytesOf(log, range), inRange.reduce((sum, entry) => sum + sizeBytes(entry), 0))
+  }
+}
+
+interface View {
+  readonly log: Log.Log
+  readonly oracle: ReadonlyArray<Entry>
+  readonly prev: EntryId
+}
+
+/** Cut somewhere, and with other entries after that. */
+const branched = ({ log, oracle, prev }: View, below: (max: number) => number): View => {
+  const kept = below(2) === 0 ? oracle.length : below(oracle.length + 1)
+  const term = (oracle[kept - 1]?.term ?? prev.term) + below(2)
+  const added = Array.from({ length: below(10_000 - kept > 700 ? 700 : 2) }, (_, j): Entry => ({
+    term,
+    index: prev.index + kept + 1 + j,
+    payload: noop
+  }))
+  return {
+    log: Log.append(Log.truncate(log, prev.index + kept), added),
+    oracle: [...oracle.slice(0, kept), ...added],
+    prev
+  }
+}
+
+/** Compacted somewhere: near the end of a chunk, wherever that begins, as often as anywhere else. */
+const compacted = ({ log, oracle, prev }: View, below: (max: number) => number): View => {
+  const border = 1024 * below(10) - log.offset - 1 + below(3)
+  const given = below(2) === 0 && border <= oracle.length ? Math.max(border, 0) : below(oracle.length + 1)
+  const last = oracle[given - 1]
+  return {
+    log: Log.compact(log, prev.index + given),
+    oracle: oracle.slice(given),
+    prev: last === undefined ? prev : { term: last.term, index: last.index }
   }
 }
 
@@ -69,37 +122,19 @@ describe("Log", () => {
     }
   })
 
-  it("views that branch never disturb each other (60 seeds against arrays, up to 10,000 entries)", () => {
+  it("views that branch never disturb each other, compacted or not (60 seeds against arrays, up to 10,000 entries)", () => {
     for (let seed = 0; seed < 60; seed++) {
       const below = randomBelow(seed)
       const start = seed % 10 === 0 ? entriesOf(repeat(1, 9000)) : []
-      const views = [{ log: Log.append(Log.empty(origin), start), oracle: start }]
+      const views: Array<View> = [{ log: Log.append(Log.empty(origin), start), oracle: start, prev: origin }]
       for (let i = 0; i < 40; i++) {
         const view = views[below(views.length)]
-        if (view === undefined) continue
-        const kept = below(2) === 0 ? view.oracle.length : below(view.oracle.length + 1)
-        const term = (view.oracle[kept - 1]?.term ?? 0) + below(2)
-        const added = Array.from({ length: below(10_000 - kept > 700 ? 700 : 2) }, (_, j): Entry => ({
-          term,
-          index: kept + 1 + j,
-          payload: noop
-        }))
-        views.push({
-          log: Log.append(Log.truncate(view.log, kept), added),
-          oracle: [...view.oracle.slice(0, kept), ...added]
-        })
+        if (view !== undefined) views.push(below(3) === 0 ? compacted(view, below) : branched(view, below))
       }
-      for (const { log, oracle } of views) {
-        const { length } = oracle
-        agree(log, oracle, [
-          0,
-          1,
-          1024,
-          1025,
-          length,
-          length + 1,
-          ...Array.from({ length: 20 }, () => below(length + 2))
-        ])
+      for (const { log, oracle, prev } of views) {
+        const last = prev.index + oracle.length
+        const probes = Array.from({ length: 20 }, () => prev.index + below(oracle.length + 2))
+        agree(log, oracle, [0, 1, 1024, 1025, prev.index, prev.index + 1, last, last + 1, ...probes], prev)
       }
       const [some] = views.slice(-1)
       if (some !== undefined) assert.deepEqual(contents(some.log), some.oracle)
@@ -116,5 +151,57 @@ describe("Log", () => {
     assert.deepEqual(take(1, 9, 27 * 3 - 1), [1, 2])
     assert.deepEqual(take(1, 9, 1), [1])
     assert.deepEqual(take(10, 9, 1), [])
+  })
+})
+
+describe("§7: compaction", () => {
+  const entries = entriesOf([...repeat(1, 1000), ...repeat(2, 30), ...repeat(5, 1070)])
+  const wholeLog = () => Log.append(Log.empty(origin), entries)
+
+  it("at every position the rest is what it was, and what lies before is no longer answered for", () => {
+    const whole = wholeLog()
+    for (let index = 1; index <= entries.length; index++) {
+      const log = Log.compact(whole, index)
+      const prev = { term: entries[index - 1]?.term ?? 0, index }
+      agree(log, entries.slice(index), [index - 1, index, index + 1, 2100, 2101], prev)
+    }
+  })
+
+  it("at every position, appending and truncating go on as on an array, and older views see nothing of it", () => {
+    const whole = wholeLog()
+    for (const index of [1, 999, 1000, 1001, 1023, 1024, 1025, 1030, 2047, 2048, 2049, 2099, 2100]) {
+      const log = Log.compact(whole, index)
+      const prev = { term: entries[index - 1]?.term ?? 0, index }
+      const more = entriesOf(repeat(7, 1100), 2101)
+      const longer = Log.append(log, more)
+      agree(longer, [...entries.slice(index), ...more], [index, index + 1, 2100, 2101, 3200, 3201], prev)
+      const others = entriesOf([8, 8], index + 1)
+      const cut = Log.append(Log.truncate(log, index), others)
+      agree(cut, others, [index, index + 1, index + 2, index + 3], prev)
+      const twice = Log.compact(longer, 2500)
+      agree(twice, more.slice(400), [2499, 2500, 2501, 3200], { term: 7, index: 2500 })
+      assert.deepEqual([contents(log), contents(longer).length], [entries.slice(index), 3200 - index])
+    }
+    assert.deepEqual(contents(whole), entries)
+  })
+
+  it("whole chunks are given up, and of the one that is cut what came before is cleared", () => {
+    const whole = wholeLog()
+    const held = (log: Log.Log) => log.chunks.flat().filter((entry) => entry.index > 0).map((entry) => entry.index)
+    for (const index of [1, 1023, 1024, 1025, 2048, 2099]) {
+      assert.deepEqual(held(Log.compact(whole, index)), entries.slice(index).map((entry) => entry.index))
+    }
+    assert.deepEqual(Log.compact(whole, 2100), Log.empty({ term: 5, index: 2100 }))
+  })
+
+  it("where the log holds nothing, or begins already, nothing changes", () => {
+    const log = Log.compact(wholeLog(), 50)
+    for (const index of [0, 49, 50, 2101]) assert.strictEqual(Log.compact(log, index), log)
+  })
+
+  it("bytesOf counts what is held of a range", () => {
+    const log = Log.compact(Log.append(Log.empty(origin), entriesOf(repeat(1, 9))), 4)
+    const bytes = (from: number, to: number) => Log.bytesOf(log, { from, to })
+    assert.deepEqual([bytes(5, 9), bytes(1, 99), bytes(6, 7), bytes(1, 4), bytes(8, 7)], [135, 135, 54, 0, 0])
   })
 })

@@ -16,7 +16,10 @@ describe("Settings", () => {
     [{ heartbeatIntervalMs: 76 }, ["heartbeatIntervalMs (76)", "electionTimeoutMsMin (150)"]],
     [{ electionTimeoutMsMax: 299 }, ["electionTimeoutMsMax (299)", "electionTimeoutMsMin (150)"]],
     [{ inflightBytesMax: 1000 }, ["appendBytesMax (1048576)", "inflightBytesMax (1000)"]],
-    [{ uncommittedBytesMax: 1000 }, ["appendBytesMax (1048576)", "uncommittedBytesMax (1000)"]]
+    [{ uncommittedBytesMax: 1000 }, ["appendBytesMax (1048576)", "uncommittedBytesMax (1000)"]],
+    [{ snapshotChunkBytes: Settings.messageBytesMax / 2 + 1 }, ["snapshotChunkBytes (8388609)", "(16777216)"]],
+    [{ leaseReads: true, leaderStickiness: false }, ["leaseReads", "leaderStickiness"]],
+    [{ clockDriftPercentMax: 100 }, ["clockDriftPercentMax (100)", "below 100"]]
   ]
   for (const [overrides, named] of relations) {
     it(`${named.join(" against ")} is refused with both values named`, () => {
@@ -29,6 +32,7 @@ describe("Settings", () => {
   it("each relation holds at its very limit", () => {
     assert.deepEqual(problemsOf({ heartbeatIntervalMs: 75, electionTimeoutMsMax: 300 }), [])
     assert.deepEqual(problemsOf({ appendBytesMax: 500, inflightBytesMax: 500, uncommittedBytesMax: 500 }), [])
+    assert.deepEqual(problemsOf({ snapshotChunkBytes: Settings.messageBytesMax / 2 }), [])
   })
 
   it("a number that is no whole number above 0 is refused by name", () => {
@@ -38,6 +42,26 @@ describe("Settings", () => {
         `inflightMessagesMax must be a whole number above 0, but is ${value}`
       )
     }
+  })
+
+  it("a number that may be 0 is refused by name where it is less, or not whole", () => {
+    for (const name of ["snapshotGrowthPercent", "logTailEntriesMax", "clockDriftPercentMax"] as const) {
+      assert.deepEqual(problemsOf({ [name]: 0 }), [])
+      for (const value of [-1, 0.5, Number.NaN]) {
+        assert.deepEqual(problemsOf({ [name]: value }), [`${name} must be a whole number from 0, but is ${value}`])
+      }
+    }
+    for (const name of ["snapshotEntries", "snapshotBytes", "snapshotBytesPerSecondMax"] as const) {
+      assert.deepEqual(problemsOf({ [name]: 1 }), [])
+      assert.deepEqual(problemsOf({ [name]: 0 }), [`${name} must be a whole number above 0, but is 0`])
+    }
+  })
+
+  it("rule R3: leases are off by default, and may be switched on where servers promise loyalty", () => {
+    assert.isFalse(Settings.defaults.leaseReads)
+    assert.deepEqual(problemsOf({ leaseReads: true }), [])
+    assert.deepEqual(problemsOf({ leaseReads: true, clockDriftPercentMax: 99 }), [])
+    assert.deepEqual(problemsOf({ leaderStickiness: false }), [])
   })
 
   it("every problem is told, not only the first", () => {

@@ -44,7 +44,7 @@ describe("rule V1, §5.2: the vote is durable before anything that depends on it
     const grant: Message = { _tag: "RequestVoteResponse", term: 3, voteGranted: true }
     assert.deepEqual(commands[0], {
       _tag: "Persist",
-      write: { hardState: { term: 3, votedFor: "n2" }, entries: [] },
+      write: { hardState: { term: 3, votedFor: "n2" }, install: undefined, entries: [] },
       then: [{ _tag: "Send", to: "n2", message: grant }]
     })
   })

@@ -3,107 +3,41 @@
  * breaks; and once they behave, the cluster agrees. A failure names its seed.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { ticked } from "../../src/domain/Event.ts"
-import type { Settings } from "../../src/domain/Settings.ts"
-import { nextDeadlineMs } from "../../src/domain/Step.ts"
-import { randomBelow } from "./Given.ts"
-import { PureCluster } from "./PureCluster.ts"
+import type { Message } from "../../src/domain/Message.ts"
+import { walk } from "./Walk.ts"
 
-type Below = (max: number) => number
-
-const pick = <A>(items: ReadonlyArray<A>, below: Below): A | undefined => items[below(items.length)]
-
-/** Any message of the pool, so that the order of delivery is anybody's guess. */
-const disturb = (cluster: PureCluster, below: Below): void => {
-  const packet = pick(cluster.packets, below)
-  if (packet === undefined) return
-  const isIt = (other: unknown) => other === packet
-  const fate = below(10)
-  if (fate === 0) cluster.drop(isIt)
-  else if (fate === 1) cluster.hand(packet)
-  else cluster.deliverOne(isIt)
-}
-
-const network = (cluster: PureCluster, below: Below): void => {
-  const [from, to] = [pick(cluster.ids, below), pick(cluster.ids, below)]
-  const what = below(5)
-  if (from === undefined || to === undefined || from === to || what < 2) cluster.heal()
-  else if (what === 2) cluster.cut(from, to)
-  else if (what === 3) cluster.cutOneWay(from, to)
-  // A deposed leader that does not know of its successor is where stale reads come from.
-  else cluster.silence(pick(cluster.leaders(), below) ?? from)
-}
-
-const disks = (cluster: PureCluster, id: string, below: Below): void => {
-  const what = below(4)
-  if (what === 0) cluster.holdDisk(id)
-  else if (what === 1) cluster.releaseDisk(id)
-  else cluster.flush(id, 1 + below(2))
-}
-
-const timePasses = (cluster: PureCluster, below: Below): void => {
-  cluster.nowMs += below(below(8) === 0 ? 400 : 40)
-  for (const id of cluster.ids) {
-    if (cluster.isUp(id) && nextDeadlineMs(cluster.state(id)) <= cluster.nowMs) cluster.step(id, ticked)
-  }
-}
-
-const act = (cluster: PureCluster, below: Below): void => {
-  const id = pick(cluster.ids, below)
-  if (id === undefined) return
-  const action = below(200)
-  if (action < 20) return timePasses(cluster, below)
-  if (!cluster.isUp(id)) return action < 60 ? cluster.restart(id) : disturb(cluster, below)
-  const leader = pick(cluster.leaders(), below) ?? id
-  if (action < 21) cluster.crash(id)
-  else if (action < 24) network(cluster, below)
-  else if (action < 40) disks(cluster, id, below)
-  else if (action < 52) cluster.propose(leader, ...Array.from({ length: 1 + below(3) }, (_, i) => `v${i}`))
-  else if (action < 64) cluster.read(leader)
-  else if (action < 66) cluster.step(leader, { _tag: "PeerLost", peer: id })
-  else if (action < 72) cluster.settle()
-  else disturb(cluster, below)
-}
-
-/** Safety needs neither pre-vote nor check-quorum nor stickiness; a quarter of the walks do without. */
-const settingsOf = (seed: number): Partial<Settings> => ({
-  ...(seed % 4 === 1 ? { preVote: false, checkQuorum: false, leaderStickiness: false } : {}),
-  ...(seed % 2 === 0 ? { inflightMessagesMax: 2, appendEntriesMax: 2 } : {})
-})
-
-export const walk = (seed: number, actions: number): PureCluster => {
-  const below = randomBelow(seed)
-  const cluster = new PureCluster({
-    voters: seed % 3 === 0 ? ["n1", "n2", "n3", "n4", "n5"] : ["n1", "n2", "n3"],
-    learners: seed % 5 === 0 ? ["n9"] : [],
-    settings: settingsOf(seed),
-    seed
-  })
-  for (let i = 0; i < actions; i++) act(cluster, below)
-  return cluster
-}
+const isNeed = (message: Message): boolean =>
+  message._tag === "AppendEntriesResponse" && message.result._tag === "NeedsSnapshot"
 
 describe("random walks", () => {
   it(
     "300 seeds of faults break no property of Figure 3, and the cluster agrees when they end",
     { timeout: 60_000 },
     () => {
-      const done = { committed: 0, served: 0, leaders: 0 }
+      const done = { committed: 0, leaders: 0, installed: 0, needed: 0, Round: 0, Leader: 0, Lease: 0 }
       for (let seed = 0; seed < 300; seed++) {
         try {
           const cluster = walk(seed, 1500)
           cluster.converge()
           done.committed += cluster.figure3.committed.length
           done.leaders += cluster.figure3.leaders.size
-          for (const reply of cluster.replies.values()) if (reply._tag === "Served") done.served++
+          for (const { command } of cluster.records) {
+            if (command._tag === "Restore") done.installed++
+            if (command._tag === "Send" && isNeed(command.message)) done.needed++
+          }
+          for (const [id, reply] of cluster.replies) {
+            if (reply._tag === "Served") done[cluster.readBy.get(id) ?? "Round"]++
+          }
         } catch (error) {
           throw new Error(`seed ${seed}: ${String(error)}`, { cause: error })
         }
       }
       // A walk in which nothing happens proves nothing.
       assert.isAbove(done.committed, 3000)
-      assert.isAbove(done.served, 300)
       assert.isAbove(done.leaders, 600)
+      assert.isAbove(done.installed, 100)
+      assert.isAbove(done.needed, 100)
+      for (const way of ["Round", "Leader", "Lease"] as const) assert.isAbove(done[way], 500, way)
     }
   )
 })

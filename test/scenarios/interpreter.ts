@@ -12,13 +12,15 @@
  *
  * Commands: `cluster n1 n2 n3 [setting=value …]` · `disk ID TERM terms…` (before `start`) · `start` · `timeout ID`
  * · `elect ID` · `wait MS` · `settle` · `deliver A>B [KIND]` (all that match) · `drop A>B [KIND]` · `propose ID
- * values…` · `read ID` · `isolate ID` · `heal` · `hold ID` · `flush ID` · `release ID` · `crash ID` · `restart ID`
- * · `logs`. `*` stands for any server.
+ * values…` · `read ID [BY]` · `take ID` (a snapshot) · `damage ID` (its snapshot, while it is down) · `isolate ID`
+ * · `heal` · `hold ID` · `flush ID` · `release ID` · `crash ID` · `restart ID` · `logs`. `*` stands for any
+ * server.
  */
 import type { Command } from "../../src/domain/Command.ts"
 import type { EntryId } from "../../src/domain/Entry.ts"
+import type { ReadBy } from "../../src/domain/Event.ts"
 import * as Log from "../../src/domain/Log.ts"
-import type { Message } from "../../src/domain/Message.ts"
+import type { PeerMessage } from "../../src/services/Transport.ts"
 import { entriesOf } from "../domain/Given.ts"
 import { type Observed, type Packet, PureCluster } from "../domain/PureCluster.ts"
 
@@ -31,9 +33,11 @@ const roles: Readonly<Record<string, string>> = {
   Leader: "leader"
 }
 
+const ways: ReadonlyArray<ReadBy> = ["Round", "Lease", "Leader"]
+
 const at = ({ index, term }: EntryId): string => `${term}.${index}`
 
-const messageText = (message: Message): string => {
+const messageText = (message: PeerMessage): string => {
   switch (message._tag) {
     case "RequestVote":
     case "RequestPreVote":
@@ -49,12 +53,23 @@ const messageText = (message: Message): string => {
       const { result, round } = message
       if (result._tag === "Matched") return `Matched ${result.matchIndex} round ${round}`
       if (result._tag === "Stale") return "Stale"
+      if (result._tag === "NeedsSnapshot") return `NeedsSnapshot from ${result.prevIndex} round ${round}`
       const { conflict } = result
       const where = conflict.term === undefined
         ? `ends before ${conflict.index}`
         : `has term ${conflict.term} from ${conflict.index}`
       return `Rejected prev ${result.prevIndex}: ${where}`
     }
+    case "RequestReadIndex":
+      return message._tag
+    case "RequestReadIndexResponse":
+      return `${message._tag} ${message.readIndex ?? "none"}`
+    case "InstallSnapshot":
+      return `InstallSnapshot last ${at(message.snapshot.last)}`
+    case "InstallSnapshotResponse":
+      return `${message._tag} last ${at(message.last)}`
+    default:
+      return message satisfies never
   }
 }
 
@@ -68,8 +83,34 @@ const commandText = (command: Command): string | undefined => {
       return `refuses ${command.requestIds.map((id) => `#${id}`).join(" ")}: ${command.refusal._tag}`
     case "Apply":
       return command.from === command.to ? `commits ${command.to}` : `commits ${command.from} to ${command.to}`
+    case "Restore":
+      return `restores ${at(command.last)}`
+    case "TakeSnapshot":
+      return "asks for a snapshot"
+    case "SendSnapshot":
+      return `sends ${command.to} its snapshot`
+    case "DiscardSnapshot":
+      return `discards the snapshot of ${at(command.last)}`
+    case "Compact":
+      return `gives up all before ${command.start.prev.index + 1}`
     default:
       return undefined
+  }
+}
+
+const eventText = ({ event, node }: Observed): string | undefined => {
+  switch (event._tag) {
+    case "Received":
+      return `← ${event.from === node ? "self" : event.from} t${event.message.term} ${messageText(event.message)}`
+    case "SnapshotReceived":
+      return `← ${event.from} t${event.term} InstallSnapshot last ${at(event.snapshot.last)}`
+    case "SnapshotTaken":
+      return `snapshot of ${at(event.snapshot.last)}`
+    case "Applied":
+    case "SnapshotPieceReceived":
+      return undefined
+    default:
+      return event._tag.toLowerCase()
   }
 }
 
@@ -97,12 +138,9 @@ class Scenario {
     )
   }
 
-  private observe({ commands, event, node }: Observed): void {
-    const what = event._tag === "Received"
-      ? `← ${event.from === node ? "self" : event.from} t${event.message.term} ${messageText(event.message)}`
-      : event._tag === "Applied"
-      ? undefined
-      : event._tag.toLowerCase()
+  private observe(observed: Observed): void {
+    const { commands, node } = observed
+    const what = eventText(observed)
     if (what !== undefined) this.line(node, what)
     for (const command of commands) {
       const text = commandText(command)
@@ -123,7 +161,7 @@ class Scenario {
       voters: words.filter((word) => !word.includes("=")),
       settings: Object.fromEntries(settings.map((word) => {
         const [name = "", value = ""] = word.split("=")
-        return [name, value === "false" ? false : Number(value)]
+        return [name, value === "true" || (value === "false" ? false : Number(value))]
       }))
     }
   }
@@ -174,7 +212,9 @@ class Scenario {
       deliver: () => void this.cluster.settle(this.where(first, rest[0])),
       drop: () => this.drop(first, rest[0]),
       propose: () => void this.cluster.propose(first, ...rest),
-      read: () => void this.cluster.read(first),
+      read: () => void this.cluster.read(first, ways.find((way) => way === rest[0])),
+      take: () => this.cluster.takeSnapshot(first),
+      damage: () => this.cluster.damageSnapshot(first),
       isolate: () => this.cluster.isolate(first),
       heal: () => this.cluster.heal(),
       hold: () => this.cluster.holdDisk(first),
