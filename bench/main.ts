@@ -1,89 +1,70 @@
 /**
- * `npm run bench [-- --seconds N] [-- --json]`: three processes on loopback, each with its log on disk and a sync before every
- * acknowledgement, loaded by this one through `RaftClient`. Prints puts and linearizable gets per second with their latencies.
+ * `npm run bench [-- BENCH] [-- --json]`, BENCH being one of:
+ *
+ * - `cluster` (when none is named): puts and gets per second on three processes, with their latencies
+ * - `snapshot`: what a snapshot of 1,000,000 keys does to a node under 20,000 puts/s
+ * - `elections`: whether three servers that take such snapshots at once, under puts, call any
+ * - `memory`: what 1,000,000 puts on 1,000 keys leave behind in memory and on disk
+ * - `restart`: how long a node with a 100 MiB snapshot takes to answer
+ *
+ * With `--json` the last thing printed is one JSON document.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as References from "effect/References"
-import { randomBytes } from "node:crypto"
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
+import { spawnSync } from "node:child_process"
 import { cpus } from "node:os"
-import { join, resolve } from "node:path"
 import { parseArgs } from "node:util"
-import * as Protocol from "../src/layers/kv/Protocol.ts"
-import * as RaftClientHttp from "../src/layers/RaftClientHttp.ts"
-import { RaftClient } from "../src/services/RaftClient.ts"
-import * as LocalCluster from "../test/processes/LocalCluster.ts"
-import { closedLoop, type Load } from "./load.ts"
+import * as Cluster from "./cluster.ts"
+import * as Elections from "./elections.ts"
+import * as Memory from "./memory.ts"
+import * as Restart from "./restart.ts"
+import * as Snapshot from "./snapshot.ts"
 
-const { values: flags } = parseArgs({
-  options: { json: { type: "boolean", default: false }, seconds: { type: "string", default: "4" } }
+const { positionals, values: flags } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: "boolean", default: false },
+    seconds: { type: "string", default: "4" },
+    rounds: { type: "string", default: "3" },
+    /** Node's `--max-semi-space-size`, in MiB; 0 leaves it to Node. */
+    "semi-space": { type: "string", default: "8" }
+  }
 })
-const seconds = Number(flags.seconds)
-const valueBytes = 256
-const keys = 10_000
-const inFlights = [1, 16, 64, 256]
 
-const keyOf = (n: number): string => `key-${(n * 7919) % keys}`
+const semiSpace = flags["semi-space"] === "0" ? [] : [`--max-semi-space-size=${flags["semi-space"]}`]
+const options = { seconds: Number(flags.seconds), rounds: Number(flags.rounds), nodeOptions: semiSpace }
+const name = positionals[0] ?? "cluster"
 
-/** The same disk as the checkout: a temporary directory may be in memory, where a sync costs nothing. */
-const root = Effect.acquireRelease(
-  Effect.sync(() => {
-    const parent = resolve(".titan")
-    mkdirSync(parent, { recursive: true })
-    return mkdtempSync(join(parent, "bench-"))
-  }),
-  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
-)
+/** These measure the process that they run in, which must have been started as a server would be. */
+const inThisProcess: ReadonlyArray<string> = ["snapshot", "memory"]
 
-interface Row extends Load {
-  readonly operation: "put" | "get"
+const benches = {
+  cluster: Cluster.bench(options),
+  snapshot: Snapshot.bench(options),
+  elections: Elections.bench(options),
+  memory: Memory.bench,
+  restart: Restart.bench(options)
 }
 
-const rowText = (row: Row): string =>
-  [
-    row.operation.padEnd(5),
-    String(row.inFlight).padStart(9),
-    Math.round(row.perSecond).toLocaleString("en").padStart(12),
-    row.p50Ms.toFixed(2).padStart(10),
-    row.p99Ms.toFixed(2).padStart(10)
-  ].join(" ")
+const isBench = (wanted: string): wanted is keyof typeof benches => Object.hasOwn(benches, wanted)
 
-const measure = Effect.gen(function*() {
-  const store = Protocol.wire.on(yield* RaftClient)
-  const values = Array.from({ length: 64 }, () => new Uint8Array(randomBytes(valueBytes)))
-  const put = (n: number) =>
-    store.propose({ _tag: "Put", key: keyOf(n), value: values[n % values.length] ?? new Uint8Array() })
-  const get = (n: number) => store.read({ _tag: "Get", key: keyOf(n) })
-  yield* closedLoop({ inFlight: 64, seconds: Math.min(2, seconds), operation: put })
-  yield* closedLoop({ inFlight: 64, seconds: Math.min(1, seconds), operation: get })
-  yield* Console.log("op    in flight   per second     p50 ms     p99 ms")
-  const rows: Array<Row> = []
-  for (const [operation, call] of [["put", put], ["get", get]] as const) {
-    for (const inFlight of inFlights) {
-      const row: Row = { operation, ...yield* closedLoop({ inFlight, seconds, operation: call }) }
-      rows.push(row)
-      yield* Console.log(rowText(row))
-    }
+const program = Effect.gen(function*() {
+  if (!isBench(name)) {
+    yield* Console.error(`there is no bench ${name}; there are: ${Object.keys(benches).join(", ")}`)
+    process.exitCode = 2
+    return
   }
-  return rows
-})
+  const machine = { cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length, node: process.version, semiSpace }
+  yield* Console.log(`${machine.cores} x ${machine.cpu}, Node ${machine.node} ${semiSpace.join(" ")}`)
+  const figures = yield* benches[name]
+  if (flags.json) yield* Console.log(JSON.stringify({ bench: name, machine, ...figures }))
+}).pipe(Effect.scoped, Effect.provideService(References.MinimumLogLevel, "Warn"))
 
-const program = Effect.scoped(Effect.gen(function*() {
-  const cluster = yield* LocalCluster.make({
-    size: 3,
-    root: yield* root,
-    nodeOptions: ["--max-semi-space-size=8"]
-  })
-  yield* cluster.leader
-  const machine = { cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length, node: process.version }
-  yield* Console.log(
-    `three nodes, ${valueBytes}-byte values, ${keys} keys, ${seconds} s a row, sync on; ` +
-      `${machine.cores} x ${machine.cpu}, Node ${machine.node}`
-  )
-  const rows = yield* measure.pipe(Effect.provide(RaftClientHttp.layer({ endpoints: cluster.urls })))
-  if (flags.json) yield* Console.log(JSON.stringify({ bench: "cluster", machine, valueBytes, keys, seconds, rows }))
-})).pipe(Effect.provideService(References.MinimumLogLevel, "Warn"))
-
-NodeRuntime.runMain(program)
+if (inThisProcess.includes(name) && semiSpace.some((option) => !process.execArgv.includes(option))) {
+  const again = spawnSync(process.execPath, [...semiSpace, ...process.argv.slice(1)], { stdio: "inherit" })
+  process.exitCode = again.status ?? 1
+} else {
+  NodeRuntime.runMain(program)
+}

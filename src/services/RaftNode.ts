@@ -40,6 +40,7 @@ import {
   TooLarge
 } from "./RaftErrors.ts"
 import { type Answered, Requests } from "./Requests.ts"
+import * as Slab from "./Slab.ts"
 import * as SnapshotReceiver from "./SnapshotReceiver.ts"
 import * as SnapshotSender from "./SnapshotSender.ts"
 import { StateMachine } from "./StateMachine.ts"
@@ -336,6 +337,7 @@ const entrance = (options: {
   readonly bytesMax: number
 }): Pick<RaftNode["Service"], "propose" | "read" | "readStale"> => {
   const { applier, bytesMax, isStopped, now, requests, turns: { offer, state } } = options
+  const copy = Slab.make()
   const read = (query: Uint8Array, submit: (requestId: number) => void): Effect.Effect<Answered, ReadError> =>
     Effect.callback((resume) => {
       if (isStopped()) return resume(Effect.fail(new Stopped()))
@@ -354,7 +356,7 @@ const entrance = (options: {
         if (requests.isFull) return resume(Effect.fail(new Overloaded()))
         const requestId = requests.proposal(now(), resume)
         // A copy: the log keeps it, and sends it again, long after the caller has used its buffer for something else.
-        offer({ _tag: "Propose", proposals: [{ requestId, bytes: new Uint8Array(bytes) }] })
+        offer({ _tag: "Propose", proposals: [{ requestId, bytes: copy(bytes) }] })
         return Effect.sync(() => requests.cancel(requestId))
       }),
     read: (query, { consistency = "linearizable" } = {}) =>

@@ -278,8 +278,8 @@ export interface Machine<S, C, R, Q, A> extends Protocol<C, R, Q, A> {
  * A whole state machine as a pure reducer over immutable state. See the example at the top of this file.
  *
  * `state` says what a snapshot holds. A snapshot keeps the reference of the state, so `apply` must never change a state, only give another.
- * Encoding and decoding hold up everything else, for 20 to 50 ms for each MiB of small values: a state of more than that is better off with one of
- * the other two ways. Servers of several versions read each other's snapshots as long as they differ in optional fields only; what cannot be read is
+ * Encoding and decoding hold up everything else, for some 20 to 40 ms and 50 to 170 ms for each MiB of small values: a state of more than that is
+ * better off with one of the other two ways. Servers of several versions read each other's snapshots as long as they differ in optional fields only; what cannot be read is
  * a defect, which ends the node.
  */
 export const make = <S, C, R, Q, A>(
