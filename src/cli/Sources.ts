@@ -26,6 +26,7 @@ const names: ReadonlySet<string> = new Set([
   "heartbeat-ms",
   "snapshot-entries",
   "snapshot-bytes",
+  "snapshot-growth-percent",
   "log-tail-entries",
   "snapshot-chunk-bytes",
   "snapshot-bytes-per-second",

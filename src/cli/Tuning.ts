@@ -22,6 +22,11 @@ const numbers: ReadonlyArray<readonly [flag: string, setting: NumberSetting, tex
     "snapshotBytes",
     "Take a snapshot once this many bytes of entries were applied since the last one"
   ],
+  [
+    "snapshot-growth-percent",
+    "snapshotGrowthPercent",
+    "…and once those bytes are this part of the last snapshot; 0: whatever it has"
+  ],
   ["log-tail-entries", "logTailEntriesMax", "Most entries to keep in the log though a snapshot stands for them"],
   ["snapshot-chunk-bytes", "snapshotChunkBytes", "Most bytes of a snapshot in one message"],
   ["snapshot-bytes-per-second", "snapshotBytesPerSecondMax", "About how many bytes of a snapshot a follower is sent"],

@@ -126,7 +126,10 @@ const acknowledge = (state: NodeState, from: NodeId, matchIndex: LogIndex, turn:
   })
 }
 
-/** The follower's state is lost up to `prevIndex`, and its log is whole: only a snapshot from there on helps it. */
+/**
+ * The follower's state is lost up to `prevIndex`, and its log is whole: a snapshot from there on goes to it beside the entries, without which
+ * there may be no majority.
+ */
 export const onNeedsSnapshot = (
   state: LeaderState,
   from: NodeId,
@@ -134,8 +137,24 @@ export const onNeedsSnapshot = (
   prevIndex: LogIndex,
   turn: Turn.Turn
 ): NodeState => {
-  const isOnItsWay = progress._tag === "Snapshot" && progress.snapshotIndex >= prevIndex
-  if (isOnItsWay) return Pipeline.withProgress(state, from, progress)
-  if (state.snapshot.last.index >= Math.max(prevIndex, 1)) return Pipeline.sendSnapshot(state, from, progress, turn)
-  return takeSnapshot(Pipeline.withProgress(state, from, progress), turn)
+  const isOnItsWay = progress.needsState || progress._tag === "Snapshot"
+  if (state.snapshot.last.index < Math.max(prevIndex, 1)) return takeSnapshot(state, turn)
+  if (isOnItsWay) return state
+  turn.commands.push({ _tag: "SendSnapshot", to: from })
+  return Pipeline.withProgress(state, from, { ...progress, needsState: true })
+}
+
+/** All of the latest snapshot is at `peer`. If it is not restored there after all, the peer says so again. */
+export const onSnapshotSent = (state: LeaderState, peer: NodeId): LeaderState => {
+  const progress = state.role.progress.get(peer)
+  return progress === undefined || !progress.needsState
+    ? state
+    : Pipeline.withProgress(state, peer, { ...progress, needsState: false })
+}
+
+/** Whether the leader wants `peer` to have its latest snapshot. */
+export const isSnapshotWanted = (state: NodeState, peer: NodeId): boolean => {
+  if (!isLeader(state)) return false
+  const progress = state.role.progress.get(peer)
+  return progress !== undefined && (progress._tag === "Snapshot" || progress.needsState)
 }

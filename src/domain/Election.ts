@@ -26,7 +26,9 @@ export const believesInLeader = (state: NodeState, nowMs: number): boolean =>
 /** "If election timeout elapses without receiving AppendEntries RPC from current leader or granting vote" (Figure 2). */
 export const onElectionTimeout = (state: NodeState, turn: Turn.Turn): NodeState => {
   // Whoever cannot apply what is committed cannot serve anybody as leader.
-  if (!isSelfVoter(state) || needsSnapshot(state)) return withElectionDeadline(state, turn.nowMs)
+  if (!isSelfVoter(state) || needsSnapshot(state)) {
+    return withElectionDeadline(becomeFollower(state, undefined, turn), turn.nowMs)
+  }
   return state.settings.preVote ? becomePreCandidate(state, turn) : becomeCandidate(state, turn)
 }
 

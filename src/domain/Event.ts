@@ -30,6 +30,10 @@ export type Event =
   | { readonly _tag: "PeerLost"; readonly peer: NodeId }
   /** This server's own snapshot is durable. */
   | { readonly _tag: "SnapshotTaken"; readonly snapshot: Snapshot }
+  /** It could not be taken, and nothing has changed. */
+  | { readonly _tag: "SnapshotFailed" }
+  /** All of the latest snapshot is at `peer`. */
+  | { readonly _tag: "SnapshotSent"; readonly peer: NodeId }
   /** A piece of a snapshot came in from the leader of `term`: it is alive. */
   | { readonly _tag: "SnapshotPieceReceived"; readonly from: NodeId; readonly term: Term }
   /** A snapshot from the leader of `term` came in whole, was checked, and is durable beside the present one. */

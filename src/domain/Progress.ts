@@ -23,6 +23,8 @@ interface Known {
   readonly lastContactMs: number
   /** The latest read round it acknowledged (rule R2). */
   readonly ackedRound: number
+  /** It has lost its state, not its log: entries go to it as ever, and the latest snapshot beside them. */
+  readonly needsState: boolean
 }
 
 /** The leader does not know where the logs part: at most one message with entries is under way. */
@@ -53,6 +55,7 @@ export const initial = (lastIndex: LogIndex, nowMs: number): Progress => ({
   matchIndex: 0,
   lastContactMs: nowMs,
   ackedRound: 0,
+  needsState: false,
   awaitingResponse: false
 })
 
@@ -62,6 +65,7 @@ export const becomeProbe = (progress: Progress, nextIndex: LogIndex): Probe => (
   matchIndex: progress.matchIndex,
   lastContactMs: progress.lastContactMs,
   ackedRound: progress.ackedRound,
+  needsState: progress.needsState,
   awaitingResponse: false
 })
 
@@ -71,6 +75,7 @@ export const becomeReplicate = (progress: Progress): Replicate => ({
   matchIndex: progress.matchIndex,
   lastContactMs: progress.lastContactMs,
   ackedRound: progress.ackedRound,
+  needsState: progress.needsState,
   inflight: [],
   inflightBytes: 0
 })
@@ -82,6 +87,7 @@ export const becomeSnapshot = (progress: Progress, snapshotIndex: LogIndex): Sna
   matchIndex: progress.matchIndex,
   lastContactMs: progress.lastContactMs,
   ackedRound: progress.ackedRound,
+  needsState: progress.needsState,
   snapshotIndex
 })
 

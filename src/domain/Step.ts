@@ -13,6 +13,7 @@ import { type Command, isEmptyWrite, type Write } from "./Command.ts"
 import * as Compaction from "./Compaction.ts"
 import * as Configuration from "./Configuration.ts"
 import * as Election from "./Election.ts"
+import type { Term } from "./Entry.ts"
 import type { Event } from "./Event.ts"
 import * as FollowerReads from "./FollowerReads.ts"
 import { broken } from "./Invariants.ts"
@@ -50,6 +51,10 @@ const dispatch = (state: NodeState, event: Event, turn: Turn.Turn): NodeState =>
       return Compaction.onApplied(state, event.index, turn)
     case "SnapshotTaken":
       return Compaction.onSnapshotTaken(state, event.snapshot, turn)
+    case "SnapshotFailed":
+      return { ...state, isTakingSnapshot: false }
+    case "SnapshotSent":
+      return isLeader(state) ? Compaction.onSnapshotSent(state, event.peer) : state
     case "SnapshotPieceReceived":
     case "SnapshotReceived":
       return onInstallSnapshot(state, event, turn)
@@ -80,6 +85,8 @@ const onRead = (state: NodeState, { by, requestIds }: EventOf<"Read">, turn: Tur
 /** No cluster holds that many elections while a server is away: such a term is damage, and believing it would use terms up for good. */
 const termJumpMax = 2 ** 32
 
+export const isBelievable = (state: NodeState, term: Term): boolean => term <= state.term + termJumpMax
+
 /** InstallSnapshot as the core hears of it (Figure 13). The term rule holds for it as for any other message. */
 const onInstallSnapshot = (
   state: NodeState,
@@ -87,7 +94,7 @@ const onInstallSnapshot = (
   turn: Turn.Turn
 ): NodeState => {
   const { from, term } = event
-  if (term < state.term || term > state.term + termJumpMax) {
+  if (term < state.term || !isBelievable(state, term)) {
     return event._tag === "SnapshotReceived" ? Compaction.discard(state, event.snapshot, turn) : state
   }
   if (isLeader(state) && term === state.term) {
@@ -128,7 +135,7 @@ const isForeignAnswer = (state: NodeState, from: NodeId, message: Message): bool
  * that pre-vote and stickiness are made of; and a message of an older term is answered with ours, never acted on.
  */
 const onReceived = (state: NodeState, from: NodeId, message: Message, turn: Turn.Turn): NodeState => {
-  if (message.term > state.term + termJumpMax || isForeignAnswer(state, from, message)) return state
+  if (!isBelievable(state, message.term) || isForeignAnswer(state, from, message)) return state
   if (message.term > state.term) {
     if (message._tag === "RequestPreVote") return Election.onRequestPreVote(state, from, message, turn)
     if (message._tag === "RequestPreVoteResponse" && message.voteGranted) {

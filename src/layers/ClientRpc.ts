@@ -7,7 +7,15 @@ import * as RpcGroup from "effect/rpc/RpcGroup"
 import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import * as Schema from "effect/Schema"
 import { Redirected } from "../services/RaftClient.ts"
-import { Behind, OutcomeUnknown, Overloaded, ReadUnconfirmed, Stopped, TooLarge } from "../services/RaftNode.ts"
+import {
+  Behind,
+  OutcomeUnknown,
+  Overloaded,
+  ReadUnconfirmed,
+  SnapshotFailed,
+  Stopped,
+  TooLarge
+} from "../services/RaftNode.ts"
 import { ServerStatus } from "../services/ServerStatus.ts"
 import { SnapshotReport } from "../services/SnapshotReport.ts"
 
@@ -47,7 +55,10 @@ export class ReadStale extends Rpc.make("ReadStale", {
 
 export class Status extends Rpc.make("Status", { success: ServerStatus }) {}
 
-export class TakeSnapshot extends Rpc.make("TakeSnapshot", { success: SnapshotReport, error: Stopped }) {}
+export class TakeSnapshot extends Rpc.make("TakeSnapshot", {
+  success: SnapshotReport,
+  error: Schema.Union([SnapshotFailed, Stopped])
+}) {}
 
 export const ClientRpcs = RpcGroup.make(Propose, Read, Status, ReadStale, TakeSnapshot)
 

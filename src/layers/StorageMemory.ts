@@ -79,6 +79,10 @@ class Session {
   readonly #sync = (makeDurable: () => void): Effect.Effect<void, StorageError> =>
     Effect.catch(sync(this.#disk, this.#holder, makeDurable), this.#fail)
 
+  /** Of a file beside the log: where there is no room for it, nothing else is the worse for that. */
+  readonly #syncBeside = (makeDurable: () => void): Effect.Effect<void, StorageError> =>
+    Effect.catchIf(sync(this.#disk, this.#holder, makeDurable), (error) => error.reason !== "DiskFull", this.#fail)
+
   readonly recover = (initial: Configuration): Effect.Effect<Recovered, StorageError> =>
     Effect.suspend(() => this.#disk.holder === this.#holder ? this.#recoverOnce(initial) : Effect.never)
 
@@ -152,7 +156,7 @@ class Session {
         }))
       const bytes = Buffer.concat([...pieces, encoder.trailer()])
       const file: File = { snapshot: { last, configuration, sizeBytes: bytes.length }, bytes }
-      yield* this.#sync(() => makeLatest(this.#disk, file))
+      yield* this.#syncBeside(() => makeLatest(this.#disk, file))
       return this.#disk.snapshot
     }))
 
@@ -200,7 +204,7 @@ class Session {
         const problem = SnapshotFormat.mismatch(checker.end(), snapshot, this.#disk.identity.clusterId)
         if (problem !== undefined) return Effect.succeed(problem)
         const file: File = { snapshot, bytes: Buffer.concat(pieces) }
-        return Effect.as(this.#sync(() => this.#received.set(nameOf(snapshot.last), file)), undefined)
+        return Effect.as(this.#syncBeside(() => this.#received.set(nameOf(snapshot.last), file)), undefined)
       })
       return Effect.succeed({ write, finish })
     })

@@ -42,6 +42,7 @@ export interface Applier {
   /** Answers the reads once `index` is applied. */
   readonly serve: (requestIds: ReadonlyArray<RequestId>, index: LogIndex) => void
   readonly capture: Effect.Effect<Captured>
+  readonly lastApplied: () => LogIndex
   readonly run: Effect.Effect<never, StorageError>
 }
 
@@ -95,6 +96,36 @@ const answerReads = Effect.fnUntraced(function*(parts: Parts, requestIds: Readon
   }
 })
 
+/**
+ * Reads that must see more than is applied. Many may wait for what is far off, so they are looked at only when one of them is due, or when
+ * they have doubled: a disk that stalls holds entries back longer than anybody waits for them.
+ */
+class WaitingReads {
+  #reads: Array<Read> = []
+  #lowest: LogIndex = Infinity
+  #lookAgainAt = 100
+  readonly #isAwaited: (id: RequestId) => boolean
+
+  constructor(isAwaited: (id: RequestId) => boolean) {
+    this.#isAwaited = isAwaited
+  }
+
+  add(read: Read): void {
+    this.#reads.push(read)
+    this.#lowest = Math.min(this.#lowest, read.index)
+  }
+
+  /** Those that `lastApplied` is enough for. */
+  takeReady(lastApplied: LogIndex): ReadonlyArray<RequestId> {
+    if (this.#lowest > lastApplied && this.#reads.length < this.#lookAgainAt) return []
+    const ready = this.#reads.filter((read) => read.index <= lastApplied)
+    this.#reads = this.#reads.filter((read) => read.index > lastApplied && read.requestIds.some(this.#isAwaited))
+    this.#lowest = this.#reads.reduce((lowest, read) => Math.min(lowest, read.index), Infinity)
+    this.#lookAgainAt = 2 * this.#reads.length + 100
+    return ready.flatMap((read) => read.requestIds)
+  }
+}
+
 /** Puts the latest snapshot in the place of the state, and gives its last entry. */
 export const restoreLatest = (
   parts: Pick<Parts, "stateMachine" | "openSnapshot">
@@ -109,7 +140,7 @@ export const restoreLatest = (
 export const make = Effect.fnUntraced(function*(parts: Parts) {
   const tasks = yield* Queue.unbounded<Task>()
   let last = parts.lastApplied
-  let waitingReads: Array<Read> = []
+  const waiting = new WaitingReads((id) => parts.requests.queryOf(id) !== undefined)
 
   const applyUpTo = Effect.fnUntraced(function*(to: LogIndex) {
     while (last.index < to) {
@@ -135,9 +166,6 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
     Deferred.doneUnsafe(captured, Effect.succeed({ last, content }))
   })
 
-  /** A disk that stalls holds entries back longer than anybody waits for them. */
-  const isAwaited = (id: RequestId): boolean => parts.requests.queryOf(id) !== undefined
-
   const perform = (task: Exclude<Task, Read>): Effect.Effect<void, StorageError> => {
     switch (task._tag) {
       case "Apply":
@@ -151,18 +179,18 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
 
   const round = Effect.fnUntraced(function*() {
     for (const task of yield* Queue.takeAll(tasks)) {
-      if (task._tag === "Read") waitingReads.push(task)
+      if (task._tag === "Read") waiting.add(task)
       else yield* perform(task)
     }
-    const ready = waitingReads.filter((read) => read.index <= last.index)
-    waitingReads = waitingReads.filter((read) => read.index > last.index && read.requestIds.some(isAwaited))
-    yield* answerReads(parts, ready.flatMap((read) => read.requestIds), last.index)
+    const requestIds = waiting.takeReady(last.index)
+    if (requestIds.length > 0) yield* answerReads(parts, requestIds, last.index)
   })
 
   const applier: Applier = {
     apply: (to) => Queue.offerUnsafe(tasks, { _tag: "Apply", to }),
     restore: (to) => Queue.offerUnsafe(tasks, { _tag: "Restore", last: to }),
     serve: (requestIds, index) => Queue.offerUnsafe(tasks, { _tag: "Read", requestIds, index }),
+    lastApplied: () => last.index,
     capture: Effect.suspend(() => {
       const captured = Deferred.makeUnsafe<Captured>()
       Queue.offerUnsafe(tasks, { _tag: "Capture", captured })

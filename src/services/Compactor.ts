@@ -9,59 +9,92 @@ import type { Event } from "../domain/Event.ts"
 import { configurationAt, type NodeState } from "../domain/NodeState.ts"
 import type { Snapshot } from "../domain/Snapshot.ts"
 import type { Applier } from "./Applier.ts"
+import { SnapshotFailed } from "./RaftErrors.ts"
 import type { Storage, StorageError } from "./Storage.ts"
+
+type Waiting = Deferred.Deferred<Snapshot, SnapshotFailed>
+
+/** How long to wait before a full disk is tried again. */
+const fullPauseMs = 5000
 
 type Job =
   | Extract<Command, { readonly _tag: "TakeSnapshot" | "Compact" | "DiscardSnapshot" }>
-  | { readonly _tag: "Take"; readonly taken: Deferred.Deferred<Snapshot> }
-  | { readonly _tag: "Renew"; readonly taken: Deferred.Deferred<Snapshot> }
+  | { readonly _tag: "Take"; readonly taken: Waiting }
+  | { readonly _tag: "Renew"; readonly taken: Waiting }
 
 export interface Compactor {
   readonly offer: (job: Job) => void
   /** Takes a snapshot of what is applied by then, unless the latest one stands for all of that; gives the latest. */
-  readonly take: Effect.Effect<Snapshot>
+  readonly take: Effect.Effect<Snapshot, SnapshotFailed>
   /** Takes one even where the latest stands for all that is applied: it is damaged. */
-  readonly renew: Effect.Effect<Snapshot>
+  readonly renew: Effect.Effect<Snapshot, SnapshotFailed>
   readonly run: Effect.Effect<never, StorageError>
 }
 
-export const make = Effect.fnUntraced(function*(parts: {
+interface Parts {
   readonly storage: Storage["Service"]
-  readonly applier: Pick<Applier, "capture">
+  readonly applier: Pick<Applier, "capture" | "lastApplied">
   readonly state: () => NodeState
   readonly offer: (event: Event) => void
-}) {
+}
+
+/** A disk without room for a snapshot may have enough for the log: the node goes on, and tries again with what is applied next. */
+const unlessFull = ({ offer, state }: Parts) => (error: StorageError): Effect.Effect<void, StorageError> => {
+  if (error.reason !== "DiskFull") return Effect.fail(error)
+  const line = Effect.annotateLogs(Effect.logError("no room for a snapshot: the log grows until there is"), {
+    node: state().id,
+    problem: error.message
+  })
+  return Effect.andThen(line, Effect.sleep(fullPauseMs)).pipe(
+    Effect.ensuring(Effect.sync(() => offer({ _tag: "SnapshotFailed" })))
+  )
+}
+
+export const make = Effect.fnUntraced(function*(parts: Parts) {
   const { applier, offer, state, storage } = parts
   const jobs = yield* Queue.unbounded<Job>()
   /** Asked for and not begun: whoever asks meanwhile gets the same one. */
-  let wanted: Deferred.Deferred<Snapshot> | undefined
+  let wanted: Waiting | undefined
+  /** The latest that was taken here, which the core may not have heard of. */
+  let taken = state().snapshot
 
   const take = Effect.fnUntraced(function*(isDamaged: boolean) {
-    const { content, last } = yield* applier.capture
     const { id, snapshot } = state()
-    if (last.index < snapshot.last.index || (last.index === snapshot.last.index && !isDamaged)) {
-      offer({ _tag: "SnapshotTaken", snapshot })
-      return snapshot
+    const latest = snapshot.last.index < taken.last.index ? taken : snapshot
+    // Before anything is captured: a view that nobody reads would stay open.
+    const isNew = isDamaged || applier.lastApplied() > latest.last.index
+    if (!isNew || applier.lastApplied() === 0) {
+      offer({ _tag: "SnapshotFailed" })
+      return latest
     }
-    const taken = yield* storage.saveSnapshot({ last, configuration: configurationAt(state(), last.index) }, content)
+    const { content, last } = yield* applier.capture
+    taken = yield* storage.saveSnapshot({ last, configuration: configurationAt(state(), last.index) }, content)
     offer({ _tag: "SnapshotTaken", snapshot: taken })
-    yield* Effect.annotateLogs(Effect.logInfo("took a snapshot"), {
-      node: id,
-      index: taken.last.index,
-      bytes: taken.sizeBytes
-    })
+    const fields = { node: id, index: taken.last.index, bytes: taken.sizeBytes }
+    yield* Effect.annotateLogs(Effect.logInfo("took a snapshot"), fields)
     return taken
   })
+
+  const answer = (
+    waiting: Waiting,
+    taking: Effect.Effect<Snapshot, StorageError>
+  ): Effect.Effect<unknown, StorageError> =>
+    taking.pipe(
+      Effect.tap((snapshot) => Deferred.succeed(waiting, snapshot)),
+      Effect.catch((error) =>
+        Effect.andThen(Deferred.fail(waiting, new SnapshotFailed({ message: error.message })), unlessFull(parts)(error))
+      )
+    )
 
   const perform = (job: Job): Effect.Effect<unknown, StorageError> => {
     switch (job._tag) {
       case "TakeSnapshot":
-        return take(false)
+        return Effect.catch(take(false), unlessFull(parts))
       case "Take":
         wanted = undefined
-        return Effect.flatMap(take(false), (snapshot) => Deferred.succeed(job.taken, snapshot))
+        return answer(job.taken, take(false))
       case "Renew":
-        return Effect.flatMap(take(true), (snapshot) => Deferred.succeed(job.taken, snapshot))
+        return answer(job.taken, take(true))
       case "Compact":
         return storage.compact(job.start)
       case "DiscardSnapshot":
@@ -73,15 +106,15 @@ export const make = Effect.fnUntraced(function*(parts: {
     offer: (job) => void Queue.offerUnsafe(jobs, job),
     take: Effect.suspend(() => {
       if (wanted !== undefined) return Deferred.await(wanted)
-      const taken = Deferred.makeUnsafe<Snapshot>()
-      wanted = taken
-      Queue.offerUnsafe(jobs, { _tag: "Take", taken })
-      return Deferred.await(taken)
+      const waiting = Deferred.makeUnsafe<Snapshot, SnapshotFailed>()
+      wanted = waiting
+      Queue.offerUnsafe(jobs, { _tag: "Take", taken: waiting })
+      return Deferred.await(waiting)
     }),
     renew: Effect.suspend(() => {
-      const taken = Deferred.makeUnsafe<Snapshot>()
-      Queue.offerUnsafe(jobs, { _tag: "Renew", taken })
-      return Deferred.await(taken)
+      const waiting: Waiting = Deferred.makeUnsafe()
+      Queue.offerUnsafe(jobs, { _tag: "Renew", taken: waiting })
+      return Deferred.await(waiting)
     }),
     run: Effect.forever(Effect.flatMap(Queue.take(jobs), perform), { disableYield: true })
   }

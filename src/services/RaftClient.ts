@@ -26,6 +26,7 @@ import {
   OutcomeUnknown,
   type Overloaded,
   type ReadUnconfirmed,
+  type SnapshotFailed,
   type StaleAnswer,
   type Stopped,
   type TooLarge
@@ -111,7 +112,7 @@ export interface Connection {
     minIndex?: LogIndex
   ) => Effect.Effect<StaleAnswer, Overloaded | Behind | Stopped | Lost>
   readonly status: Effect.Effect<ServerStatus, Lost>
-  readonly takeSnapshot: Effect.Effect<SnapshotReport, Stopped | Lost>
+  readonly takeSnapshot: Effect.Effect<SnapshotReport, SnapshotFailed | Stopped | Lost>
 }
 
 export interface Options {
@@ -130,6 +131,7 @@ type Failure =
   | Effect.Error<ReturnType<Connection["propose"]>>
   | Effect.Error<ReturnType<Connection["read"]>>
   | Effect.Error<ReturnType<Connection["readStale"]>>
+  | SnapshotFailed
   | Unreachable
 
 /** One request: how to send it, whether sending it twice is harmless, and what is not there as long as it has no answer. */

@@ -73,6 +73,11 @@ export class Behind extends Schema.TaggedError<Behind>()("Behind", {
   }
 }
 
+/** No snapshot could be written; `message` says why. What was there before is still there. */
+export class SnapshotFailed extends Schema.TaggedError<SnapshotFailed>()("SnapshotFailed", {
+  message: Schema.String
+}) {}
+
 export type ProposeError = NotLeader | Overloaded | TooLarge | OutcomeUnknown | Stopped
 export type ReadError = NotLeader | Overloaded | ReadUnconfirmed | Stopped
 export type StaleReadError = Overloaded | Behind | Stopped

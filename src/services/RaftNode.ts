@@ -35,6 +35,7 @@ import {
   type ProposeError,
   type ReadError,
   SettingsError,
+  type SnapshotFailed,
   type StaleReadError,
   Stopped,
   TooLarge
@@ -125,7 +126,7 @@ export class RaftNode extends Context.Service<RaftNode, {
     options?: { readonly minIndex?: LogIndex }
   ) => Effect.Effect<StaleAnswer, StaleReadError>
   /** Snapshots what is applied, unless the latest snapshot stands for all of that, and gives the latest once it is durable. */
-  readonly takeSnapshot: Effect.Effect<Snapshot, Stopped>
+  readonly takeSnapshot: Effect.Effect<Snapshot, SnapshotFailed | Stopped>
   readonly status: Effect.Effect<Status>
   /** Never succeeds: fails when the disk did and the node has stopped, dies when a promise was broken. */
   readonly halted: Effect.Effect<never, StorageError>
@@ -212,7 +213,13 @@ const wire = Effect.fnUntraced(
     })
     const persister = yield* Persister.make(storage, release({ id: initial.id, transport, applier, offer }))
     const compactor = yield* Compactor.make({ storage, applier, state, offer })
-    const sender = yield* SnapshotSender.make({ storage, transport, state, renew: compactor.renew })
+    const sender = yield* SnapshotSender.make({
+      storage,
+      transport,
+      state,
+      offer,
+      renew: Effect.ignore(compactor.renew)
+    })
     const receiver = yield* SnapshotReceiver.make({ storage, transport, state, offer })
     const parts: Parts = { id: initial.id, transport, requests, applier, compactor, sender, offer }
     const loops = [

@@ -2,14 +2,17 @@
  * The receiver's side of InstallSnapshot (paper Figure 13), up to the point where all of it is on disk and was checked: then the core decides
  * what becomes of it. One snapshot at a time; a later term, another leader or another snapshot begins anew.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import type { LogIndex, Term } from "../domain/Entry.ts"
 import type { Event } from "../domain/Event.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { needsSnapshot, type NodeState } from "../domain/NodeState.ts"
+import { isBelievable } from "../domain/Step.ts"
 import type { SnapshotWriter, Storage, StorageError } from "./Storage.ts"
 import type { InstallSnapshot, InstallSnapshotResult, Transport } from "./Transport.ts"
 
@@ -49,6 +52,9 @@ const keyOf = (from: NodeId, { snapshot: { last, sizeBytes }, term }: InstallSna
   [from, term, last.index, last.term, sizeBytes].join(" ")
 
 const expects = (offset: number): InstallSnapshotResult => ({ _tag: "Expects", offset })
+
+/** After so many of the longest election timeouts without a piece a transfer is over. */
+const silentTimeouts = 30
 
 /** What has come in so far. */
 class Intake {
@@ -90,6 +96,16 @@ class Intake {
     return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
   })
 
+  /** There is no room for it now. Nothing else has changed, and the leader asks again. */
+  giveUp(error: StorageError): Effect.Effect<undefined> {
+    const line = Effect.logWarning("no room for a snapshot; it is received from the beginning once there is")
+    return Effect.andThen(
+      this.drop,
+      Effect.annotateLogs(line, { node: this.#parts.state().id, problem: error.message })
+    )
+      .pipe(Effect.as(undefined))
+  }
+
   #begin(from: NodeId, request: InstallSnapshot) {
     return Effect.gen({ self: this }, function*() {
       yield* this.drop
@@ -129,8 +145,17 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
   let intake: Intake | undefined
 
   const respond = Effect.fnUntraced(function*(into: Intake) {
-    const { from, request } = yield* Queue.take(requests)
-    const result = yield* into.take(from, request)
+    const taken = Queue.take(requests)
+    const silenceMs = silentTimeouts * parts.state().settings.electionTimeoutMsMax
+    const next = into.partial === undefined
+      ? yield* taken
+      : Option.getOrUndefined(yield* Effect.timeoutOption(taken, Duration.millis(silenceMs)))
+    // Nobody sends it any more: its bytes and its descriptor are of no use.
+    if (next === undefined) return yield* into.drop
+    const { from, request } = next
+    const result = yield* into.take(from, request).pipe(
+      Effect.catchIf((error) => error.reason === "DiskFull", (error) => into.giveUp(error))
+    )
     if (result === undefined) return
     const { snapshot: { last }, term } = request
     yield* parts.transport.send(from, { _tag: "InstallSnapshotResponse", term, last, result })
@@ -138,6 +163,7 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
 
   const receiver: SnapshotReceiver = {
     onRequest: (from, request) => {
+      if (!isBelievable(parts.state(), request.term)) return
       parts.offer({ _tag: "SnapshotPieceReceived", from, term: request.term })
       Queue.offerUnsafe(requests, { from, request })
     },

@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { RaftNode, Stopped } from "./RaftNode.ts"
+import type { RaftNode, SnapshotFailed, Stopped } from "./RaftNode.ts"
 
 export const SnapshotReport = Schema.Struct({
   /** The last entry that the server's latest snapshot stands for; 0 where nothing was ever applied. */
@@ -17,7 +17,9 @@ export const SnapshotReport = Schema.Struct({
 export type SnapshotReport = typeof SnapshotReport.Type
 
 /** Has the node take a snapshot, and reports it. */
-export const take = (node: Pick<RaftNode["Service"], "takeSnapshot">): Effect.Effect<SnapshotReport, Stopped> =>
+export const take = (
+  node: Pick<RaftNode["Service"], "takeSnapshot">
+): Effect.Effect<SnapshotReport, SnapshotFailed | Stopped> =>
   Effect.map(Effect.timed(node.takeSnapshot), ([took, { last, sizeBytes }]) => ({
     snapshotIndex: last.index,
     snapshotTerm: last.term,

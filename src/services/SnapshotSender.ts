@@ -12,9 +12,11 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { isSnapshotWanted } from "../domain/Compaction.ts"
 import type { LogIndex } from "../domain/Entry.ts"
+import type { Event } from "../domain/Event.ts"
 import type { NodeId } from "../domain/NodeId.ts"
-import { isLeader, type NodeState } from "../domain/NodeState.ts"
+import type { NodeState } from "../domain/NodeState.ts"
 import type { SnapshotReader, Storage, StorageError } from "./Storage.ts"
 import type { InstallSnapshotResponse, InstallSnapshotResult, Transport } from "./Transport.ts"
 
@@ -39,6 +41,7 @@ interface Parts {
   readonly storage: Storage["Service"]
   readonly transport: Transport["Service"]
   readonly state: () => NodeState
+  readonly offer: (event: Event) => void
   /** Writes the snapshot anew, where what its file says is not what was written. */
   readonly renew: Effect.Effect<unknown>
 }
@@ -49,8 +52,9 @@ interface Transfer {
   sending: Sending | undefined
 }
 
-const isWanted = (state: NodeState, to: NodeId): boolean =>
-  isLeader(state) && state.role.progress.get(to)?._tag === "Snapshot"
+/** What follows this snapshot is compacted, and there is a later one: it would be sent in vain. */
+const isOutdated = ({ log, snapshot }: NodeState, index: LogIndex): boolean =>
+  snapshot.last.index > index && log.prev.index > index
 
 const nothing: Uint8Array = new Uint8Array(0)
 
@@ -62,8 +66,8 @@ const sendFile = Effect.fnUntraced(function*(parts: Parts, transfer: Transfer, r
   const { to } = transfer
   const clock = yield* Clock.Clock
   const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const startedMs = nowMs()
-  let sentBytes = 0
+  /** Until then the rate allows nothing more. */
+  let pausedUntilMs = 0
 
   const send = (offset: number, bytes: Uint8Array) =>
     transport.send(to, { _tag: "InstallSnapshot", term, snapshot: reader.snapshot, offset, bytes })
@@ -89,9 +93,14 @@ const sendFile = Effect.fnUntraced(function*(parts: Parts, transfer: Transfer, r
 
   let bytes = nothing
   let offset = 0
-  while (isWanted(state(), to) && state().term === term) {
+  while (isSnapshotWanted(state(), to) && state().term === term) {
     transfer.sending = { to, index: last.index, offset, sizeBytes }
     const result = yield* exchange(offset, bytes)
+    if (
+      (result === undefined || (result._tag === "Expects" && result.offset === 0)) && isOutdated(state(), last.index)
+    ) {
+      return "Outdated"
+    }
     if (result === undefined) {
       bytes = nothing
       continue
@@ -99,9 +108,9 @@ const sendFile = Effect.fnUntraced(function*(parts: Parts, transfer: Transfer, r
     if (result._tag !== "Expects") return result._tag
     offset = Math.min(result.offset, sizeBytes)
     bytes = yield* reader.read(offset, settings.snapshotChunkBytes)
-    sentBytes += bytes.length
-    const aheadMs = (sentBytes / settings.snapshotBytesPerSecondMax) * 1000 - (nowMs() - startedMs)
-    if (aheadMs > 1) yield* Effect.sleep(aheadMs)
+    const waitMs = pausedUntilMs - nowMs()
+    if (waitMs > 1) yield* Effect.sleep(waitMs)
+    pausedUntilMs = Math.max(pausedUntilMs, nowMs()) + (bytes.length / settings.snapshotBytesPerSecondMax) * 1000
   }
   return "Unwanted" as const
 })
@@ -123,23 +132,31 @@ const onDamaged = Effect.fnUntraced(function*(parts: Parts, { to }: Transfer, re
 /** Sends the latest file once, from wherever the follower is. */
 const sendLatest = Effect.fnUntraced(function*(parts: Parts, transfer: Transfer) {
   const reader = yield* parts.storage.openSnapshot
-  if (reader === undefined) return "Unwanted"
+  if (reader === undefined) return "Missing"
   const { last, sizeBytes } = reader.snapshot
   const fields = { node: parts.state().id, peer: transfer.to, index: last.index, bytes: sizeBytes }
   yield* Effect.annotateLogs(Effect.logInfo("sends a snapshot to a follower"), fields)
-  const outcome = yield* sendFile(parts, transfer, reader)
+  const outcome = yield* sendFile(parts, transfer, reader).pipe(
+    // A file that cannot be read is damaged as one is whose checksum is wrong.
+    Effect.catchIf((error) => error.reason === "Corrupt", () => Effect.succeed("Damaged" as const))
+  )
   if (outcome === "Damaged") yield* onDamaged(parts, transfer, reader)
+  if (outcome === "Received") parts.offer({ _tag: "SnapshotSent", peer: transfer.to })
   if (outcome === "Received") yield* Effect.annotateLogs(Effect.logInfo("a follower has received a snapshot"), fields)
   return outcome
 })
+
+const damagedPauses = 5
 
 /** Sends files for as long as the core's progress for the follower is `Snapshot`. */
 const serve = Effect.fnUntraced(function*(parts: Parts, transfer: Transfer, isDone: () => boolean) {
   while (!isDone()) {
     const outcome = yield* Effect.scoped(sendLatest(parts, transfer))
     transfer.sending = undefined
-    // An answer to a heartbeat tells the core that it is installed.
-    if (outcome !== "Unwanted") yield* Effect.sleep(parts.state().settings.electionTimeoutMsMax)
+    const { electionTimeoutMsMax } = parts.state().settings
+    // An answer to a heartbeat tells the core that it is installed. What came in damaged may come so again.
+    if (outcome === "Received" || outcome === "Missing") yield* Effect.sleep(electionTimeoutMsMax)
+    if (outcome === "Damaged") yield* Effect.sleep(damagedPauses * electionTimeoutMsMax)
   }
 })
 
@@ -153,7 +170,7 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
       const transfer: Transfer = { to, answers: yield* Queue.unbounded<InstallSnapshotResponse>(), sending: undefined }
       transfers.set(to, transfer)
       // Forgotten in the instant in which it is found to be unwanted: whoever wants it again must find it gone.
-      const isDone = () => !isWanted(parts.state(), to) && transfers.delete(to)
+      const isDone = () => !isSnapshotWanted(parts.state(), to) && transfers.delete(to)
       const ended = Effect.onExit(serve(parts, transfer, isDone), (exit) => {
         if (Exit.isFailure(exit)) Deferred.doneUnsafe(failed, Exit.failCause(exit.cause))
         return Effect.void

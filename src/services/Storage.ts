@@ -76,7 +76,8 @@ export class Storage extends Context.Service<Storage, {
   readonly persist: (write: Write) => Effect.Effect<void, StorageError>
   /**
    * Writes `content` as the snapshot of the entries up to `last`. Returns once it is durable and the latest; one that is later already stays,
-   * and is given instead. Runs beside `persist`. When it is interrupted or `content` dies, everything is as before.
+   * and is given instead. Runs beside `persist`. When it is interrupted, `content` dies or it fails with "DiskFull", everything is as
+   * before, and the storage goes on.
    */
   readonly saveSnapshot: (
     of: Pick<Snapshot, "last" | "configuration">,

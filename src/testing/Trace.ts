@@ -64,6 +64,10 @@ export const eventText = (event: Event): string => {
       return `Read ${event.requestIds.length} by ${event.by}`
     case "SnapshotTaken":
       return `SnapshotTaken ${idText(event.snapshot.last)}`
+    case "SnapshotFailed":
+      return "SnapshotFailed"
+    case "SnapshotSent":
+      return `SnapshotSent to ${event.peer}`
     case "SnapshotPieceReceived":
       return `SnapshotPieceReceived from ${event.from}, term ${event.term}`
     case "SnapshotReceived":

@@ -33,8 +33,12 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "V4",
     bug: "requests of servers that are not known as members are dropped",
     file: "src/domain/Step.ts",
-    find: `    case "AppendEntries":\n      return false`,
-    replace: `    case "AppendEntries":\n      return !Configuration.members(state.configuration).includes(from)`,
+    find: `    case "AppendEntries":
+    case "RequestReadIndex":
+      return false`,
+    replace: `    case "AppendEntries":
+    case "RequestReadIndex":
+      return !Configuration.members(state.configuration).includes(from)`,
     caughtBy: "tests",
     tests: [votes],
     property: /a candidate that it does not know as a member/

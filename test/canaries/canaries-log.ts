@@ -164,9 +164,12 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "L4",
     bug: "where a rejection sends the leader back to counts as matched",
     file: "src/domain/Replication.ts",
-    find: "Progress.becomeProbe(progress, nextIndex)",
-    replace:
-      "Progress.becomeProbe({ ...progress, matchIndex: Math.max(progress.matchIndex, nextIndex - 1) }, nextIndex)",
+    find: "Pipeline.withProgress(state, from, Progress.becomeProbe(progress, nextIndex))",
+    replace: `Pipeline.withProgress(
+      state,
+      from,
+      Progress.becomeProbe({ ...progress, matchIndex: Math.max(progress.matchIndex, nextIndex - 1) }, nextIndex)
+    )`,
     caughtBy: "simulation",
     property: /^(?:what a leader takes for matched|Durability)/
   },
@@ -188,8 +191,10 @@ export const canaries: ReadonlyArray<Canary> = [
     file: "src/domain/Step.ts",
     find: `    case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
+    case "RequestReadIndexResponse":
       return state\n`,
     replace: `    case "RequestPreVoteResponse":
+    case "RequestReadIndexResponse":
       return state
     case "AppendEntriesResponse":
       return isLeader(state) ? Replication.onAppendEntriesResponse(state, from, message, turn) : state\n`,

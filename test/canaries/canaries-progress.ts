@@ -34,7 +34,9 @@ export const canaries: ReadonlyArray<Canary> = [
     bug: "committed entries are applied before they are on this node's disk",
     file: "src/services/Interpreter.ts",
     find: "return persister.submit(emptyWrite, [command])",
-    replace: "return Effect.sync(() => parts.applier.apply(command.to))",
+    replace: `return command._tag === "Apply"
+        ? Effect.sync(() => parts.applier.apply(command.to))
+        : persister.submit(emptyWrite, [command])`,
     caughtBy: "simulation",
     property: /^Durability \(rule L6\)/
   },
@@ -45,8 +47,10 @@ export const canaries: ReadonlyArray<Canary> = [
     file: "src/domain/Step.ts",
     find: `    case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
+    case "RequestReadIndexResponse":
       return state\n`,
     replace: `    case "RequestPreVoteResponse":
+    case "RequestReadIndexResponse":
       return state
     case "AppendEntriesResponse":
       return isLeader(state) && from === state.id
@@ -92,8 +96,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "L6",
     bug: "the log that a restart finds is taken for applied, hence for committed",
     file: "src/domain/NodeState.ts",
-    find: "    commitIndex: 0,\n    lastApplied: 0,",
-    replace: "    commitIndex: options.entries.length,\n    lastApplied: options.entries.length,",
+    find: "    commitIndex: Math.max(snapshot.last.index, prev.index),\n    lastApplied: snapshot.last.index,",
+    replace: "    commitIndex: log.lastIndex,\n    lastApplied: log.lastIndex,",
     caughtBy: "simulation",
     property: /^(?:State Machine Safety|Leader Completeness)/
   },
@@ -112,8 +116,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "L7",
     bug: "a heartbeat follows what is matched, so that it finds no loss",
     file: "src/domain/Pipeline.ts",
-    find: "sendAppendEntries(state, peer, progress.nextIndex, [], turn)",
-    replace: "sendAppendEntries(state, peer, progress.matchIndex + 1, [], turn)",
+    find: "sendAppendEntries(state, peer, Math.max(progress.nextIndex, Log.firstIndex(state.log)), [], turn)",
+    replace: "sendAppendEntries(state, peer, Math.max(progress.matchIndex + 1, Log.firstIndex(state.log)), [], turn)",
     caughtBy: "simulation",
     property: /^Liveness/
   },
@@ -143,11 +147,9 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "L7",
     bug: "a probe that was rejected is waited for",
     file: "src/domain/Progress.ts",
-    find: `  lastContactMs: progress.lastContactMs,
-  ackedRound: progress.ackedRound,
+    find: `  needsState: progress.needsState,
   awaitingResponse: false`,
-    replace: `  lastContactMs: progress.lastContactMs,
-  ackedRound: progress.ackedRound,
+    replace: `  needsState: progress.needsState,
   awaitingResponse: progress._tag === "Probe" && progress.awaitingResponse`,
     caughtBy: "tests",
     tests: [repair],
@@ -178,7 +180,7 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "L8",
     bug: "a leader goes back one entry for each rejection",
     file: "src/domain/Replication.ts",
-    find: "const nextIndex = nextIndexAfter(state.log, rejected.conflict, prevIndex)",
+    find: "const nextIndex = nextIndexAfter(state.log, conflict, prevIndex)",
     replace: "const nextIndex = prevIndex",
     caughtBy: "simulation",
     property: /^a rejection rules out a whole term \(L8\)/

@@ -11,8 +11,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "R1",
     bug: "a new leader serves reads at a commit index that may be old",
     file: "src/domain/ReadIndex.ts",
-    find: "const readIndex = Math.max(state.commitIndex, termStartIndex)",
-    replace: "const readIndex = state.commitIndex",
+    find: "Math.max(state.commitIndex, state.role.termStartIndex)",
+    replace: "state.commitIndex",
     caughtBy: "simulation",
     property: /^reads see the own term's no-op \(R1\)/
   },
@@ -31,9 +31,9 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "R2",
     bug: "a read joins the round under way, and what it must see is not looked at again",
     file: "src/domain/ReadIndex.ts",
-    find: "return state.role.pendingReads.length > 0 ? waiting : startRound(waiting, turn)",
+    find: "return startRoundIfIdle({ ...state, role: { ...state.role, waitingReads } }, turn)",
     replace: `const running = state.role.pendingReads
-  if (running.length === 0) return startRound(waiting, turn)
+  if (running.length === 0) return startRound({ ...state, role: { ...state.role, waitingReads } }, turn)
   const joined = running.map((read, i) => i > 0 ? read : { ...read, requestIds: [...read.requestIds, ...requestIds] })
   return { ...state, role: { ...state.role, pendingReads: joined } }`,
     caughtBy: "simulation",
@@ -44,10 +44,10 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "R2",
     bug: "a read joins the round under way, at its own index: an acknowledgement sent before it came confirms it",
     file: "src/domain/ReadIndex.ts",
-    find: "return state.role.pendingReads.length > 0 ? waiting : startRound(waiting, turn)",
-    replace: `const { pendingReads, round, termStartIndex } = state.role
-  if (pendingReads.length === 0) return startRound(waiting, turn)
-  const read = { requestIds, round, readIndex: Math.max(state.commitIndex, termStartIndex) }
+    find: "return startRoundIfIdle({ ...state, role: { ...state.role, waitingReads } }, turn)",
+    replace: `const { pendingReads, round } = state.role
+  if (pendingReads.length === 0) return startRound({ ...state, role: { ...state.role, waitingReads } }, turn)
+  const read = { requestIds, asks: [], round, readIndex: readIndexOf(state) }
   return { ...state, role: { ...state.role, pendingReads: [...pendingReads, read] } }`,
     caughtBy: "simulation",
     property: /^a read is confirmed by a majority that was asked after it came \(R2\)/
@@ -70,8 +70,10 @@ export const canaries: ReadonlyArray<Canary> = [
     file: "src/domain/Step.ts",
     find: `    case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
+    case "RequestReadIndexResponse":
       return state\n`,
     replace: `    case "RequestPreVoteResponse":
+    case "RequestReadIndexResponse":
       return state
     case "AppendEntriesResponse":
       if (!isLeader(state) || message.result._tag === "Stale") return state
@@ -85,12 +87,11 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "R2",
     bug: "a leader serves reads without asking anybody",
     file: "src/domain/ReadIndex.ts",
-    find: "return state.role.pendingReads.length > 0 ? waiting : startRound(waiting, turn)",
-    replace: `const index = Math.max(state.commitIndex, state.role.termStartIndex)
-  turn.commands.push({ _tag: "ServeRead", requestIds, index })
+    find: "return startRoundIfIdle({ ...state, role: { ...state.role, waitingReads } }, turn)",
+    replace: `turn.commands.push({ _tag: "ServeRead", requestIds, index: readIndexOf(state) })
   return state`,
     caughtBy: "simulation",
-    property: /^a read is confirmed by a majority that was asked after it came \(R2\)/
+    property: /^(?:a read is confirmed by a majority that was asked after it came|a lease counts from when)/
   },
   {
     id: "R2g",

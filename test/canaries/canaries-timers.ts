@@ -49,7 +49,7 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "V8",
     bug: "a pre-vote is granted although the leader is heard",
     file: "src/domain/Election.ts",
-    find: "&& !believesInLeader(state, turn.nowMs)",
+    find: "    && !believesInLeader(state, turn.nowMs)\n",
     replace: "",
     caughtBy: "simulation",
     property: /^term, log and loyalty decide a pre-vote, and nothing else \(V4, V5, V8\)/
@@ -59,8 +59,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "V8",
     bug: "a server that restarts has forgotten its loyalty",
     file: "src/domain/NodeState.ts",
-    find: "options.nowMs + options.settings.electionTimeoutMsMin",
-    replace: "options.nowMs",
+    find: "? nowMs : nowMs + settings.electionTimeoutMsMin",
+    replace: "? nowMs : nowMs",
     caughtBy: "simulation",
     property: /^term, log and loyalty decide a pre-vote, and nothing else \(V4, V5, V8\)/
   },
@@ -79,9 +79,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "V9",
     bug: "a leader that hears nobody stays in office",
     file: "src/domain/Replication.ts",
-    find:
-      "if (turn.nowMs - heardMs >= state.settings.electionTimeoutMsMax) return becomeFollower(state, undefined, turn)",
-    replace: "void heardMs",
+    find: "      return becomeFollower(state, undefined, turn)\n",
+    replace: "      void 0\n",
     caughtBy: "simulation",
     property: /^a leader gives up once it has heard no majority for an election timeout, and not before \(V9\)/
   },
@@ -100,13 +99,13 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "V9",
     bug: "one follower of many keeps a leader in office",
     file: "src/domain/Replication.ts",
-    find:
-      "const heardMs = Quorum.reachedByQuorum(\n      state.configuration,\n      (id) => id === state.id ? turn.nowMs : ",
-    replace: `const latest = (_: unknown, valueOf: (id: string) => number) =>
-      Math.max(...state.configuration.voters.filter((id) => id !== state.id).map(valueOf))
-    const heardMs = latest(
-      state.configuration,
-      (id) => id === state.id ? turn.nowMs : `,
+    find: `  Quorum.reachedByQuorum(
+    state.configuration,
+    (id) => id === state.id ? nowMs : `,
+    replace: `  ((_: unknown, valueOf: (id: string) => number) =>
+    Math.max(...state.configuration.voters.filter((id) => id !== state.id).map(valueOf)))(
+    state.configuration,
+    (id) => id === state.id ? nowMs : `,
     caughtBy: "simulation",
     property: /^a leader gives up once it has heard no majority for an election timeout, and not before \(V9\)/
   },
@@ -190,15 +189,11 @@ export const canaries: ReadonlyArray<Canary> = [
     id: "V10g",
     rule: "V10",
     bug: "a follower that hears its leader stands for election all the same",
-    file: "src/domain/Replication.ts",
-    find: `  const follower = withElectionDeadline({
-    ...becomeFollower(state, from, turn),
-    leaseUntilMs: turn.nowMs + state.settings.electionTimeoutMsMin
-  }, turn.nowMs)`,
-    replace: `  const follower = {
-    ...becomeFollower(state, from, turn),
-    leaseUntilMs: turn.nowMs + state.settings.electionTimeoutMsMin
-  }`,
+    file: "src/domain/RoleChange.ts",
+    find: `  withElectionDeadline({
+    ...becomeFollower(state, leaderId, turn),`,
+    replace: `  ((next: NodeState, _: number): NodeState => next)({
+    ...becomeFollower(state, leaderId, turn),`,
     caughtBy: "simulation",
     property: /^a leader that is heard puts the election off \(V10\)/
   },

@@ -41,7 +41,7 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "V1",
     bug: "a server that restarts has forgotten its vote",
     file: "src/domain/NodeState.ts",
-    find: "votedFor: options.hardState.votedFor,",
+    find: "votedFor: hardState.votedFor,",
     replace: "votedFor: undefined,",
     caughtBy: "simulation",
     property: /^(?:a node starts with what its disk holds|one vote a term)/
@@ -199,11 +199,13 @@ export const canaries: ReadonlyArray<Canary> = [
     find: `    case "RequestVoteResponse":
     case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
+    case "RequestReadIndexResponse":
       return state\n`,
     replace: `    case "RequestVoteResponse":
       return Election.onRequestVoteResponse(state, from, message, turn)
     case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
+    case "RequestReadIndexResponse":
       return state\n`,
     caughtBy: "simulation",
     property: /^an election is won with the votes of a majority \(V7\)/

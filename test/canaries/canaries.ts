@@ -5,12 +5,17 @@
  * `npm run canaries` runs them all; `substitute.ts` puts them in place, `hunt.ts` runs the check, `main.ts` judges.
  */
 import { canaries as answers } from "./canaries-answers.ts"
+import { canaries as compaction } from "./canaries-compaction.ts"
+import { canaries as damage } from "./canaries-damage.ts"
 import { canaries as driver } from "./canaries-driver.ts"
+import { canaries as leases } from "./canaries-leases.ts"
 import { canaries as log } from "./canaries-log.ts"
 import { inModel } from "./canaries-model.ts"
 import { canaries as progress } from "./canaries-progress.ts"
 import { canaries as reads } from "./canaries-reads.ts"
+import { canaries as snapshots } from "./canaries-snapshots.ts"
 import { canaries as timers } from "./canaries-timers.ts"
+import { canaries as transfer } from "./canaries-transfer.ts"
 import { canaries as votes } from "./canaries-votes.ts"
 
 /** How many seeds a canary has to be found in. */
@@ -45,8 +50,13 @@ const single: ReadonlyArray<Canary> = [
   ...timers,
   ...log,
   ...progress,
+  ...compaction,
+  ...damage,
   ...reads,
-  ...driver
+  ...leases,
+  ...driver,
+  ...snapshots,
+  ...transfer
 ]
 
 export const canaries: ReadonlyArray<Canary> = [...single, ...inModel(single)]

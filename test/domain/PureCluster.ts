@@ -9,6 +9,7 @@
  * cluster.settle()
  * ```
  */
+import { isSnapshotWanted } from "../../src/domain/Compaction.ts"
 import { ticked } from "../../src/domain/Event.ts"
 import * as Log from "../../src/domain/Log.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
@@ -116,6 +117,10 @@ export class PureCluster extends Servers {
   receiveSnapshot(id: NodeId, from: NodeId, { snapshot, term }: Pick<InstallSnapshot, "snapshot" | "term">): void {
     this.disk(id).received.set(snapshot.last.index, snapshot)
     this.step(id, { _tag: "SnapshotReceived", from, term, snapshot })
+    const sender = this.isUp(from) ? this.state(from) : undefined
+    if (sender?.role._tag === "Leader" && sender.role.progress.get(id)?.needsState === true) {
+      this.step(from, { _tag: "SnapshotSent", peer: id })
+    }
   }
 
   // ---- time
@@ -165,7 +170,7 @@ export class PureCluster extends Servers {
   sendSnapshotsAgain(id: NodeId): void {
     const state = this.isUp(id) ? this.state(id) : undefined
     if (state?.role._tag !== "Leader") return
-    for (const [peer, { _tag }] of state.role.progress) if (_tag === "Snapshot") this.sendSnapshot(id, peer)
+    for (const peer of state.role.progress.keys()) if (isSnapshotWanted(state, peer)) this.sendSnapshot(id, peer)
   }
 
   /** The cluster is whole again: within `ms` one server leads, and all logs and state machines are equal. */

@@ -2,13 +2,14 @@
  * A key for everything that makes two servers, or two messages, behave differently: equal keys, equal behaviour. Each number becomes
  * one character, and each list starts with its length, so that nothing runs together.
  */
-import type { HardState } from "../../src/domain/Command.ts"
-import type { Entry } from "../../src/domain/Entry.ts"
-import type { Message } from "../../src/domain/Message.ts"
+import type { HardState, Write } from "../../src/domain/Command.ts"
+import type { Entry, EntryId } from "../../src/domain/Entry.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import type { NodeState } from "../../src/domain/NodeState.ts"
 import type { Progress } from "../../src/domain/Progress.ts"
-import type { Leader, Role, Votes } from "../../src/domain/Role.ts"
+import type { Ask, Leader, Role, Votes } from "../../src/domain/Role.ts"
+import type { Snapshot } from "../../src/domain/Snapshot.ts"
+import type { LogCode } from "./LogCode.ts"
 import { isPayloadOf, nowMs, type Packet, type Released, type Server } from "./Server.ts"
 import { numberOf } from "./Symmetry.ts"
 
@@ -27,6 +28,22 @@ const hardState = (out: Out, kept: HardState | undefined): void => {
   out.push(kept === undefined ? 0 : 1, kept?.term ?? 0, node(kept?.votedFor))
 }
 
+const entryId = (out: Out, { index, term }: EntryId): void => void out.push(term, index)
+
+/** More than one character holds. */
+const code = (out: Out, log: LogCode): void => void out.push(log & 0xffff, log >>> 16)
+
+/** No server's configuration changes. */
+const snapshot = (out: Out, { last, sizeBytes }: Snapshot): void => {
+  entryId(out, last)
+  code(out, sizeBytes)
+}
+
+const asks = (out: Out, list: ReadonlyArray<Ask>): void => {
+  out.push(list.length)
+  for (const { ask, from } of list) out.push(node(from), ask)
+}
+
 const votes = (out: Out, cast: Votes): void => {
   out.push(cast.size)
   for (const [id, granted] of [...cast].toSorted(([a], [b]) => numberOf(a) - numberOf(b))) {
@@ -35,9 +52,13 @@ const votes = (out: Out, cast: Votes): void => {
 }
 
 const progress = (out: Out, known: Progress): void => {
-  out.push(known.nextIndex, known.matchIndex, known.ackedRound)
+  out.push(known.nextIndex, known.matchIndex, known.ackedRound, known.needsState ? 1 : 0)
   if (known._tag === "Probe") {
     out.push(0, known.awaitingResponse ? 1 : 0)
+    return
+  }
+  if (known._tag === "Snapshot") {
+    out.push(2, known.snapshotIndex)
     return
   }
   out.push(1, known.inflight.length, known.inflightBytes)
@@ -51,8 +72,18 @@ const leader = (out: Out, role: Leader): void => {
     progress(out, known)
   }
   out.push(role.pendingReads.length)
-  for (const read of role.pendingReads) out.push(read.round, read.readIndex, read.requestIds.length, ...read.requestIds)
+  for (const read of role.pendingReads) {
+    out.push(read.round, read.readIndex, read.requestIds.length, ...read.requestIds)
+    asks(out, read.asks)
+  }
   out.push(role.waitingReads.length, ...role.waitingReads)
+  asks(out, role.waitingAsks)
+}
+
+const askedReads = (out: Out, { ask, asked, waiting }: NodeState["askedReads"]): void => {
+  out.push(ask, asked.length)
+  for (const question of asked) out.push(question.ask, question.requestIds.length, ...question.requestIds)
+  out.push(waiting.length, ...waiting)
 }
 
 const encodeRole = (out: Out, role: Role): void => {
@@ -82,15 +113,19 @@ const encodeState = (out: Out, state: NodeState): void => {
     node(state.votedFor),
     state.commitIndex,
     state.lastApplied,
-    state.leaseUntilMs > nowMs ? 1 : 0
+    state.leaseUntilMs > nowMs ? 1 : 0,
+    state.isTakingSnapshot ? 1 : 0,
+    state.unsnapshottedBytes
   )
-  const { lastIndex, prev } = state.log
-  out.push(prev.index)
-  entries(out, (state.log.chunks[0] ?? []).slice(0, lastIndex - prev.index))
+  snapshot(out, state.snapshot)
+  const { lastIndex, offset, prev } = state.log
+  entryId(out, prev)
+  entries(out, (state.log.chunks[0] ?? []).slice(offset, offset + lastIndex - prev.index))
+  askedReads(out, state.askedReads)
   encodeRole(out, state.role)
 }
 
-const encodeMessage = (out: Out, message: Message): void => {
+const encodeMessage = (out: Out, message: Packet["message"]): void => {
   out.push(message.term)
   switch (message._tag) {
     case "RequestVote":
@@ -109,9 +144,19 @@ const encodeMessage = (out: Out, message: Message): void => {
       out.push(5, message.round)
       if (result._tag === "Stale") out.push(0)
       else if (result._tag === "Matched") out.push(1, result.matchIndex)
+      else if (result._tag === "NeedsSnapshot") out.push(3, result.prevIndex)
       else out.push(2, result.prevIndex, (result.conflict.term ?? -1) + 1, result.conflict.index)
       return
     }
+    case "RequestReadIndex":
+      out.push(6, message.ask)
+      return
+    case "RequestReadIndexResponse":
+      out.push(7, message.ask, (message.readIndex ?? -1) + 1)
+      return
+    case "InstallSnapshot":
+      out.push(8)
+      return snapshot(out, message.snapshot)
     default:
       return message satisfies never
   }
@@ -121,6 +166,10 @@ const encodeReleased = (out: Out, released: Released): void => {
   if (released._tag === "Apply") {
     out.push(0, released.from, released.to)
     return
+  }
+  if (released._tag === "Restore") {
+    out.push(2)
+    return entryId(out, released.last)
   }
   out.push(1, node(released.to))
   encodeMessage(out, released.message)
@@ -134,18 +183,28 @@ export const keyOfPacket = ({ from, message, to }: Packet): string => {
   return keyOf(out)
 }
 
-export const keyOfServer = (server: Server): string => {
-  const out: Out = [node(server.id)]
-  hardState(out, server.disk.hardState)
-  entries(out, server.disk.entries)
-  if (server.state === undefined) out.push(0)
-  else encodeState(out, server.state)
-  out.push(server.jobs.length)
-  for (const job of server.jobs) {
-    hardState(out, job.write.hardState)
-    entries(out, job.write.entries)
-    out.push(job.then.length)
-    for (const released of job.then) encodeReleased(out, released)
+const encodeWrite = (out: Out, { entries: appended, hardState: vote, install }: Write): void => {
+  hardState(out, vote)
+  out.push(install === undefined ? 0 : install.keepsLog ? 1 : 2)
+  if (install !== undefined) snapshot(out, install.snapshot)
+  entries(out, appended)
+}
+
+export const keyOfServer = ({ applied, disk, id, jobs, lives, state }: Server): string => {
+  const out: Out = [node(id), ...lives]
+  hardState(out, disk.hardState)
+  snapshot(out, disk.snapshot)
+  entryId(out, disk.prev)
+  entries(out, disk.entries)
+  code(out, disk.lost)
+  code(out, applied)
+  if (state === undefined) out.push(0)
+  else encodeState(out, state)
+  out.push(jobs.length)
+  for (const { then, write } of jobs) {
+    encodeWrite(out, write)
+    out.push(then.length)
+    for (const released of then) encodeReleased(out, released)
   }
   return keyOf(out)
 }

@@ -5,40 +5,17 @@
  * Each is one integer of four bits per entry or term, so that states stay flat.
  */
 import { majority } from "../../src/domain/Quorum.ts"
+import { leading, type ServerFacts } from "./Facts.ts"
+import { areMatching, beginning, lengthOf, nibble, shown, startsWith } from "./LogCode.ts"
 import { bitOf, demand, type Tally } from "./Properties.ts"
-import { leading, type LogCode, type ServerFacts, type Tables } from "./Tables.ts"
+import type { Tables } from "./Tables.ts"
 
 /** Where a state keeps its history: after its servers. */
 export const committedAt = 0
 export const knownInAt = 1
 export const leadersAt = 2
 export const budgetsAt = 3
-export const historyLength = 4
-
-const nibble = (code: number, i: number): number => (code >>> (4 * i)) & 15
-
-export const lengthOf = (code: LogCode): number => code === 0 ? 0 : ((31 - Math.clz32(code)) >> 2) + 1
-
-/** Whether `log` starts with everything in `beginning`. */
-const startsWith = (log: LogCode, beginning: LogCode): boolean => {
-  const mask = beginning === 0 ? 0 : (2 ** (4 * lengthOf(beginning))) - 1
-  return (log & mask) === beginning
-}
-
-/** Log Matching: past the first entry in which two logs differ, they have none in common. */
-const areMatching = (a: LogCode, b: LogCode): boolean => {
-  const difference = a ^ b
-  if (difference === 0) return true
-  const first = (31 - Math.clz32(difference & -difference)) >> 2
-  for (let i = first + 1; i < 7; i++) {
-    const term = nibble(a, i)
-    if (term !== 0 && term === nibble(b, i)) return false
-  }
-  return true
-}
-
-const shown = (code: number): string =>
-  Array.from({ length: lengthOf(code) }, (_, i) => nibble(code, i)).join(" ") || "nothing"
+export const historyLength = 5
 
 export class History {
   private readonly tables: Tables
@@ -60,6 +37,8 @@ export class History {
     if (startsToLead) seen |= this.sawLeader(state, node, after)
     if (after.commitIndex > before.commitIndex) this.sawCommit(state, node, before, after)
     if (diskChanged || after.commitIndex > before.commitIndex) this.sawDisks(state)
+    if (after.snapshot !== before.snapshot || after.diskSnapshot !== before.diskSnapshot) this.sawSnapshot(state, after)
+    if (after.applied !== before.applied) this.sawApplied(state, after)
     if (before.diskVote !== after.diskVote || before.diskTerm !== after.diskTerm) seen |= this.splitVote(state)
     if (before.lowestTerm !== after.lowestTerm || after.commitIndex > before.commitIndex) this.forget(state)
     return seen
@@ -113,8 +92,8 @@ export class History {
     const committed = state[this.nodes + committedAt] ?? 0
     const known = lengthOf(committed)
     const both = Math.min(known, after.commitIndex)
-    const mask = both === 0 ? 0 : (2 ** (4 * both)) - 1
-    const isSame = (committed & mask) === (after.log & mask) && (after.commitIndex <= known || after.role === leading)
+    const isSame = beginning(committed, both) === beginning(after.log, both) &&
+      (after.commitIndex <= known || after.role === leading)
     demand(
       this.tally,
       "State Machine Safety",
@@ -165,6 +144,29 @@ export class History {
       "what is committed stays on the disks of a majority",
       durable >= majority(this.nodes),
       () => `terms ${shown(committed)} were committed and are on ${durable} of ${this.nodes} disks`
+    )
+  }
+
+  /** State Machine Safety over snapshots: each stands for the first entries that were committed, up to the one that it names. */
+  private sawSnapshot(state: Int32Array, { diskSnapshot, isWellNamed, snapshot }: ServerFacts): void {
+    const committed = state[this.nodes + committedAt] ?? 0
+    demand(
+      this.tally,
+      "a snapshot stands for what was committed",
+      isWellNamed && startsWith(committed, snapshot) && startsWith(committed, diskSnapshot),
+      () =>
+        `snapshots of terms ${shown(snapshot)} and, on disk, ${shown(diskSnapshot)}; ${shown(committed)} was committed`
+    )
+  }
+
+  private sawApplied(state: Int32Array, { applied, isWellNamed }: ServerFacts): void {
+    const committed = state[this.nodes + committedAt] ?? 0
+    const isSame = isWellNamed && startsWith(committed, applied)
+    demand(
+      this.tally,
+      "State Machine Safety",
+      isSame,
+      () => `entries of terms ${shown(applied)} are applied; ${shown(committed)} was committed`
     )
   }
 

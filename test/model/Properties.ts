@@ -19,7 +19,15 @@ export const always = [
   "a commit is on the disks of a majority (rule L6)",
   "what is committed stays on the disks of a majority",
   "what is applied is on its server's disk",
+  "entries are applied in order, each once",
+  "a snapshot stands for what was committed",
+  "a snapshot that is sent is there",
+  "a snapshot that is to be installed is kept",
+  "a log that stays holds the snapshot's last entry",
+  "what a disk gives up its snapshot stands for",
+  "what a crash leaves can be recovered",
   "a read sees everything committed before it (rules R1, R2)",
+  "an answer to an earlier life confirms no read",
   "a pre-vote changes nothing at the voter (rule V5)",
   "servers are alike"
 ] as const
@@ -45,12 +53,25 @@ export const sometimes = [
   "a pre-vote is denied",
   "a denial's term is adopted",
   "a leader steps down for lack of a quorum",
-  "a vote request is ignored because a leader is alive"
+  "a vote request is ignored because a leader is alive",
+  "a snapshot is installed and the log stays",
+  "a snapshot takes the place of a shorter log",
+  "a snapshot takes the place of a log that went another way",
+  "a snapshot is ignored because more is committed",
+  "entries are appended while an install waits for the disk",
+  "power is lost between an installed snapshot and its log",
+  "the acknowledgement of an install is lost",
+  "a follower is sent a second snapshot",
+  "a server leads whose log was compacted",
+  "a server gets the state back that it lost",
+  "a read of a follower is served",
+  "a leader that steps down answers what it was asked",
+  "an answer comes to a later life of its asker"
 ] as const
 
 export type Sometimes = (typeof sometimes)[number]
 
-/** A set of sometimes-properties as one integer. */
+/** A set of sometimes-properties as one integer: there can be 32. */
 export const bitOf = (property: Sometimes): number => 1 << sometimes.indexOf(property)
 
 export interface Finding {

@@ -5,7 +5,7 @@ import { ofVoters } from "../../src/domain/Configuration.ts"
 import * as NodeState from "../../src/domain/NodeState.ts"
 import * as Settings from "../../src/domain/Settings.ts"
 import { step } from "../../src/domain/Step.ts"
-import type { Bounds } from "./bounds.ts"
+import type { Bounds } from "./bound.ts"
 import { emptyTally, type Finding, type Sometimes, sometimes, type Tally } from "./Properties.ts"
 import type { Rules } from "./Server.ts"
 import { type Cut, strideOf, Successors } from "./Successors.ts"
@@ -60,7 +60,8 @@ const settingsOf = (bounds: Bounds): Settings.Settings => {
     checkQuorum: !isPaper,
     leaderStickiness: !isPaper,
     appendEntriesMax: bounds.appendEntriesMax,
-    inflightMessagesMax: bounds.inflightMessagesMax
+    inflightMessagesMax: bounds.inflightMessagesMax,
+    logTailEntriesMax: bounds.logTailEntriesMax
   })
   if ("settings" in made) return made.settings
   throw new Error(made.problems.join("; "))
@@ -113,6 +114,7 @@ class Search {
       step: options.step ?? step,
       start: options.start ?? NodeState.make,
       waitsForDisk: bounds.disks === "waited for",
+      hasLives: bounds.asks > 0,
       invariants: options.invariants ?? true,
       tally: this.tally
     }

@@ -4,13 +4,17 @@
  *
  * A message that never arrives may as well be lost; `drops` only make room for others.
  */
-import { type Bounds, type Budget, budgets } from "./bounds.ts"
+import { type Bounds, type Budget, budgets } from "./bound.ts"
 import { Canonical } from "./Canonical.ts"
-import { budgetsAt, committedAt, History, historyLength, lengthOf } from "./History.ts"
+import { noDisk } from "./Disk.ts"
+import * as Events from "./Events.ts"
+import { down, leading, type ServerFacts } from "./Facts.ts"
+import { budgetsAt, committedAt, History, historyLength } from "./History.ts"
+import { lengthOf } from "./LogCode.ts"
 import { bitOf, type Finding, type Tally, Violation } from "./Properties.ts"
-import { noDisk } from "./Server.ts"
+import { noLives } from "./Server.ts"
 import { idOf } from "./Symmetry.ts"
-import * as Tables from "./Tables.ts"
+import type { Tables } from "./Tables.ts"
 
 export const strideOf = (bounds: Bounds): number => bounds.nodes + historyLength + bounds.messages
 
@@ -26,10 +30,17 @@ export interface Taken {
 
 const none: ReadonlyArray<number> = []
 const bitsPerBudget = 3
+const budgetsPerWord = 10
 
 export type Cut = Budget | "terms" | "log" | "messages"
 
-const budgetShift = (budget: Budget): number => budgets.indexOf(budget) * bitsPerBudget
+/** In which of the integers that hold budgets, and from which bit on. */
+const places = Object.fromEntries(
+  budgets.map((budget, i) => [budget, {
+    word: budgetsAt + Math.floor(i / budgetsPerWord),
+    shift: (i % budgetsPerWord) * bitsPerBudget
+  }])
+) as Record<Budget, { readonly word: number; readonly shift: number }>
 
 export class Successors {
   /** The state that an action leads to, where there is one, while `visit` runs. */
@@ -39,7 +50,7 @@ export class Successors {
   ordinal = 0
   seen = 0
   taken: Taken = { node: 0, event: 0, packet: -1, left: -1, isCopy: false }
-  readonly tables: Tables.Tables
+  readonly tables: Tables
   readonly canonical: Canonical
   private readonly bounds: Bounds
   private readonly history: History
@@ -48,7 +59,7 @@ export class Successors {
   private readonly packets = new Int32Array(64)
   private visit: (finding: Finding | undefined) => void = () => {}
 
-  constructor(bounds: Bounds, tables: Tables.Tables, tally: Tally) {
+  constructor(bounds: Bounds, tables: Tables, tally: Tally) {
     const stride = strideOf(bounds)
     this.bounds = bounds
     this.tables = tables
@@ -66,11 +77,16 @@ export class Successors {
   initial(): void {
     const { bounds, tables, work } = this
     for (let node = 0; node < bounds.nodes; node++) {
-      const off = tables.server({ id: idOf(node), state: undefined, disk: noDisk, jobs: [] })
-      work[node] = tables.transition(off, Tables.start).to
+      const id = idOf(node)
+      const off = tables.server({ id, state: undefined, disk: noDisk, jobs: [], applied: 0, lives: noLives })
+      work[node] = tables.transition(off, Events.start).to
     }
     work.fill(0, bounds.nodes)
-    work[bounds.nodes + budgetsAt] = budgets.reduce((all, budget) => all | (bounds[budget] << budgetShift(budget)), 0)
+    for (const budget of budgets) {
+      const { shift, word } = places[budget]
+      const at = bounds.nodes + word
+      work[at] = (work[at] ?? 0) | (bounds[budget] << shift)
+    }
     this.canonical.write(work, this.packets, 0, this.next)
   }
 
@@ -90,7 +106,8 @@ export class Successors {
   }
 
   private left(budget: Budget): boolean {
-    const left = ((this.state[this.bounds.nodes + budgetsAt] ?? 0) >>> budgetShift(budget)) & 7
+    const { shift, word } = places[budget]
+    const left = ((this.state[this.bounds.nodes + word] ?? 0) >>> shift) & 7
     if (left === 0 && this.bounds[budget] > 0) this.cut[budget]++
     return left > 0
   }
@@ -99,46 +116,84 @@ export class Successors {
     const { bounds, tables } = this
     const number = this.state[node] ?? 0
     const facts = tables.factsOf(number)
-    if (facts.role === Tables.down) return this.step(node, Tables.start, -1, undefined)
-    const isLeading = facts.role === Tables.leading
+    if (facts.role === down) return this.eachStart(node, facts)
+    const isLeading = facts.role === leading
     if (this.left(isLeading ? "heartbeats" : "timeouts")) {
-      this.step(node, Tables.tick, -1, isLeading ? "heartbeats" : bounds.timeouts === 7 ? undefined : "timeouts")
+      this.step(node, Events.tick, -1, isLeading ? "heartbeats" : bounds.timeouts === 7 ? undefined : "timeouts")
     }
-    for (let count = 1; count <= facts.jobs; count++) this.step(node, Tables.flushFirst + count, -1, undefined)
-    if (isLeading) this.eachOfLeader(node)
+    for (let count = 1; count <= facts.groupMax; count++) this.step(node, Events.flushFirst + count, -1, undefined)
+    if (isLeading) this.eachOfLeader(node, facts)
+    else if (facts.canAsk && this.left("asks")) this.step(node, Events.askFirst + this.committed(), -1, "asks")
+    this.eachSnapshot(node, facts)
     if (!this.left("crashes")) return
     tables.crashesOf(number).forEach((to, i) => {
       this.note(node, "crash", -1, i)
-      this.emit(node, to, none, "crashes", i > 0 ? bitOf("a write is torn and what is left of it survives") : 0)
+      const seen = tables.seenInWreck(to)
+      const isTorn = i > 0 && seen === 0
+      this.emit(node, to, none, "crashes", isTorn ? bitOf("a write is torn and what is left of it survives") : seen)
     })
   }
 
-  private eachOfLeader(node: number): void {
-    const { bounds } = this
-    if (bounds.elections === "pre-vote" && bounds.nodes > 1) this.step(node, Tables.quorumLost, -1, undefined)
-    if (this.left("proposals")) this.step(node, Tables.propose, -1, "proposals")
-    if (this.left("reads")) {
-      const floor = lengthOf(this.state[bounds.nodes + committedAt] ?? 0)
-      this.step(node, Tables.readFirst + floor, -1, "reads")
+  private committed(): number {
+    return lengthOf(this.state[this.bounds.nodes + committedAt] ?? 0)
+  }
+
+  private eachStart(node: number, facts: ServerFacts): void {
+    this.step(node, Events.start, -1, undefined)
+    if (this.bounds.asks > 0) this.step(node, Events.startLower, -1, undefined)
+    if (facts.diskSnapshot !== 0 && this.left("damages")) this.step(node, Events.startDamaged, -1, "damages")
+  }
+
+  /** Any that was begun since the latest: it was as much as had been applied by then. */
+  private eachSnapshot(node: number, { applied, diskSnapshot, isTakingSnapshot }: ServerFacts): void {
+    if (isTakingSnapshot) this.step(node, Events.snapshotFailed, -1, undefined)
+    for (let index = lengthOf(diskSnapshot) + 1; index <= lengthOf(applied); index++) {
+      if (!isTakingSnapshot && !this.left("snapshots")) return
+      this.step(node, Events.snapshotFirst + index, -1, isTakingSnapshot ? undefined : "snapshots")
     }
+  }
+
+  private eachOfLeader(node: number, { receivers, restoring }: ServerFacts): void {
+    const { bounds } = this
+    if (bounds.elections === "pre-vote" && bounds.nodes > 1) this.step(node, Events.quorumLost, -1, undefined)
+    if (this.left("proposals")) this.step(node, Events.propose, -1, "proposals")
+    if (this.left("reads")) this.step(node, Events.readFirst + this.committed(), -1, "reads")
+    for (const peer of receivers) {
+      if (this.left("repeats")) this.step(node, Events.resendFirst + peer, -1, "repeats")
+    }
+    // Too early as well: then the peer says once more what it lacks.
+    for (const peer of restoring) this.step(node, Events.sentFirst + peer, -1, undefined)
     if (!this.left("losses")) return
     for (let peer = 0; peer < bounds.nodes; peer++) {
-      if (peer !== node) this.step(node, Tables.loseFirst + peer, -1, "losses")
+      if (peer !== node) this.step(node, Events.loseFirst + peer, -1, "losses")
     }
   }
 
   private eachOfPacket(packet: number, at: number): void {
-    const { asksForVote, to } = this.tables.packetOf(packet)
+    const { from, packet: { message }, to } = this.tables.packetOf(packet)
     const receiver = this.tables.factsOf(this.state[to] ?? 0)
-    if (receiver.role !== Tables.down) {
-      this.step(to, Tables.deliver(packet, false), at, undefined)
-      if (asksForVote && receiver.hasLease) this.step(to, Tables.deliver(packet, true), at, undefined)
+    if (receiver.role !== down) {
+      this.step(to, Events.deliver(packet, false), at, undefined)
+      this.eachLate(packet, at, receiver)
       // What arrives twice arrives once and stays in flight.
-      if (this.left("duplicates")) this.step(to, Tables.deliver(packet, false), -1, "duplicates")
+      if (this.left("duplicates")) this.step(to, Events.deliver(packet, false), -1, "duplicates")
     }
     if (!this.left("drops")) return
     this.note(to, "drop", packet, -1)
-    this.emit(to, this.state[to] ?? 0, none, "drops", 0, at)
+    const isInstall = message._tag === "AppendEntriesResponse" && message.result._tag === "Matched"
+      && receiver.receivers.includes(from)
+    const seen = isInstall ? bitOf("the acknowledgement of an install is lost") : 0
+    this.emit(to, this.state[to] ?? 0, none, "drops", seen, at)
+  }
+
+  /** What may have happened by the time that the message arrives. */
+  private eachLate(packet: number, at: number, receiver: ServerFacts): void {
+    const event = Events.deliver(packet, true)
+    const { late, to } = this.tables.packetOf(packet)
+    if (late === "lease" && receiver.hasLease) this.step(to, event, at, undefined)
+    if (late === "question" && receiver.isAsking && this.left("repeats")) this.step(to, event, at, "repeats")
+    // The other pieces are still under way.
+    if (late === "piece") this.step(to, event, -1, undefined)
   }
 
   private note(node: number, event: Taken["event"], packet: number, left: number, isCopy = false): void {
@@ -149,8 +204,8 @@ export class Successors {
   private step(node: number, event: number, at: number, budget: Budget | undefined): void {
     const { bounds, tables } = this
     const server = this.state[node] ?? 0
-    const { finding, seen, sent, to } = tables.transition(server, event)
-    const packet = event >= Tables.deliverFirst ? (event - Tables.deliverFirst) >> 1 : -1
+    const { crashes, finding, seen, sent, to } = tables.transition(server, event)
+    const packet = Events.packetIn(event)
     const isCopy = budget === "duplicates"
     this.note(node, event, packet, -1, isCopy)
     if (finding !== undefined) return this.found(finding)
@@ -160,7 +215,7 @@ export class Successors {
     else {
       this.emit(node, to, sent, budget, seen, at)
       // A crash in the middle costs one of the crashes; a budget of its own action is spared, which only allows more.
-      if (sent.length === 0 || event === Tables.start || !this.left("crashes")) return
+      if (crashes.length === 0 || Events.isStart(event) || !this.left("crashes")) return
       try {
         for (const cut of tables.interruptionsOf(server, event)) {
           this.note(node, event, packet, cut.sent.length, isCopy)
@@ -192,7 +247,9 @@ export class Successors {
     for (let i = 0; i < first; i++) work[i] = state[i] ?? 0
     work[node] = to
     if (budget !== undefined) {
-      work[bounds.nodes + budgetsAt] = (work[bounds.nodes + budgetsAt] ?? 0) - (1 << budgetShift(budget))
+      const { shift, word } = places[budget]
+      const at = bounds.nodes + word
+      work[at] = (work[at] ?? 0) - (1 << shift)
     }
     const count = this.gather(node, to, sent, consumed)
     if (count > bounds.messages) {

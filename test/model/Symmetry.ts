@@ -4,7 +4,7 @@
  */
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import type { NodeState } from "../../src/domain/NodeState.ts"
-import type { Role } from "../../src/domain/Role.ts"
+import type { Ask, Role } from "../../src/domain/Role.ts"
 import type { Packet, Released, Server } from "./Server.ts"
 
 /** `permutation[i]` is the new number of server `i`. */
@@ -45,6 +45,9 @@ export const renamePacket = ({ from, message, to }: Packet, rename: Rename): Pac
   message
 })
 
+const renameAsks = (asks: ReadonlyArray<Ask>, rename: Rename): ReadonlyArray<Ask> =>
+  asks.map(({ ask, from }) => ({ from: rename(from), ask }))
+
 const renameRole = (role: Role, rename: Rename): Role => {
   switch (role._tag) {
     case "Follower":
@@ -53,7 +56,12 @@ const renameRole = (role: Role, rename: Rename): Role => {
     case "Candidate":
       return { _tag: role._tag, votes: keys(role.votes, rename) }
     case "Leader":
-      return { ...role, progress: keys(role.progress, rename) }
+      return {
+        ...role,
+        progress: keys(role.progress, rename),
+        pendingReads: role.pendingReads.map((read) => ({ ...read, asks: renameAsks(read.asks, rename) })),
+        waitingAsks: renameAsks(role.waitingAsks, rename)
+      }
     default:
       return role satisfies never
   }
@@ -67,7 +75,7 @@ const renameState = (state: NodeState, rename: Rename): NodeState => ({
 })
 
 const renameReleased = (released: Released, rename: Rename): Released =>
-  released._tag === "Apply" ? released : { ...released, to: rename(released.to) }
+  released._tag === "Send" ? { ...released, to: rename(released.to) } : released
 
 const renameHardState = <A extends { readonly votedFor: NodeId | undefined }>(hardState: A, rename: Rename): A => ({
   ...hardState,
@@ -75,13 +83,14 @@ const renameHardState = <A extends { readonly votedFor: NodeId | undefined }>(ha
 })
 
 export const renameServer = (server: Server, rename: Rename): Server => ({
+  ...server,
   id: rename(server.id),
   state: server.state === undefined ? undefined : renameState(server.state, rename),
-  disk: { hardState: renameHardState(server.disk.hardState, rename), entries: server.disk.entries },
+  disk: { ...server.disk, hardState: renameHardState(server.disk.hardState, rename) },
   jobs: server.jobs.map(({ then, write }) => ({
     write: {
-      hardState: write.hardState === undefined ? undefined : renameHardState(write.hardState, rename),
-      entries: write.entries
+      ...write,
+      hardState: write.hardState === undefined ? undefined : renameHardState(write.hardState, rename)
     },
     then: then.map((released) => renameReleased(released, rename))
   }))

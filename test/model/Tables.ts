@@ -2,78 +2,23 @@
  * Every server, message and action of a server that the search meets, each once and by number. A state of the whole system is then a few
  * numbers, and what an action does to a server is looked up: the core steps each (server, event) pair once.
  */
-import type { Message } from "../../src/domain/Message.ts"
-import { isLeader } from "../../src/domain/NodeState.ts"
+import { act } from "./Acting.ts"
+import { crashed } from "./Disk.ts"
 import { keyOfPacket, keyOfServer } from "./Encoding.ts"
+import * as Events from "./Events.ts"
+import { down, factsOf, factsOfPacket, leading, type PacketFacts, roles, type ServerFacts } from "./Facts.ts"
 import { PairMap } from "./PairMap.ts"
 import { bitOf, demand, type Finding, Violation } from "./Properties.ts"
-import { act, type Action, bytesAt, crashed, nowMs, type Packet, type Rules, type Server } from "./Server.ts"
-import { idOf, numberOf, type Permutation, type Rename, renamePacket, renameServer, renaming } from "./Symmetry.ts"
-
-/** The entries' terms, four bits each, the first entry lowest; at most seven. */
-export type LogCode = number
-
-const logCode = (terms: ReadonlyArray<number>): LogCode => terms.reduce((code, term, i) => code | (term << (4 * i)), 0)
-
-export const roles = ["Down", "Follower", "PreCandidate", "Candidate", "Leader"] as const
-export const down = 0
-export const leading = roles.indexOf("Leader")
-
-/** What the search asks of a server, as plain numbers. */
-export interface ServerFacts {
-  readonly server: Server
-  readonly node: number
-  readonly role: number
-  readonly term: number
-  readonly log: LogCode
-  readonly logLength: number
-  readonly commitIndex: number
-  readonly jobs: number
-  readonly hasLease: boolean
-  readonly diskTerm: number
-  /** 0 is nobody, else the server's number plus 1. */
-  readonly diskVote: number
-  readonly disk: LogCode
-  /** The lowest term it can still act in, be it after a crash. */
-  readonly lowestTerm: number
-}
-
-export interface PacketFacts {
-  readonly packet: Packet
-  readonly from: number
-  readonly to: number
-  readonly term: number
-  readonly asksForVote: boolean
-  readonly awaitedBy: Awaited
-}
-
-/** Which role at which term, relative to the message's, an answer can still mean something to. */
-type Awaited = "any" | "none" | "candidate" | "pre-candidate" | "leader"
-
-const awaitedBy = (message: Message): Awaited => {
-  switch (message._tag) {
-    case "RequestVoteResponse":
-      return "candidate"
-    case "RequestPreVoteResponse":
-      return message.voteGranted ? "none" : "pre-candidate"
-    case "AppendEntriesResponse":
-      return message.result._tag === "Stale" ? "none" : "leader"
-    case "RequestVote":
-    case "RequestPreVote":
-    case "AppendEntries":
-      return "any"
-    default:
-      return message satisfies never
-  }
-}
+import { lifeOf, type Packet, type Rules, type Server, wreck, writesOf } from "./Server.ts"
+import { idOf, type Permutation, type Rename, renamePacket, renameServer, renaming } from "./Symmetry.ts"
 
 export interface Transition {
   readonly to: number
   readonly sent: ReadonlyArray<number>
   readonly seen: number
   readonly finding: Finding | undefined
-  /** By how many messages have left: the server as a crash there leaves it. */
-  readonly crashes: ReadonlyArray<number>
+  /** The server as a crash in the middle leaves it, after so many messages. */
+  readonly crashes: ReadonlyArray<{ readonly to: number; readonly left: number }>
 }
 
 /** A power loss in the middle of an action. */
@@ -82,18 +27,6 @@ export interface Interrupted {
   readonly sent: ReadonlyArray<number>
   readonly seen: number
 }
-
-/** Numbers of events; what can be several follows the first of its kind. */
-export const tick = 0
-export const quorumLost = 1
-export const propose = 2
-export const start = 3
-export const loseFirst = 4
-export const readFirst = 8
-export const flushFirst = 16
-export const deliverFirst = 64
-
-export const deliver = (packet: number, leaseEnded: boolean): number => deliverFirst + 2 * packet + (leaseEnded ? 1 : 0)
 
 export class Tables {
   readonly servers: Array<ServerFacts> = []
@@ -141,15 +74,7 @@ export class Tables {
     if (known !== undefined) return known
     const number = this.packets.length
     this.packetKeys.set(key, number)
-    const { from, message, to } = packet
-    this.packets.push({
-      packet,
-      from: numberOf(from),
-      to: numberOf(to),
-      term: message.term,
-      asksForVote: message._tag === "RequestVote" || message._tag === "RequestPreVote",
-      awaitedBy: awaitedBy(message)
-    })
+    this.packets.push(factsOfPacket(packet))
     for (const renamed of this.renamedPackets) renamed.push(-1)
     return number
   }
@@ -220,13 +145,14 @@ export class Tables {
   private computed(number: number, event: number): Transition {
     const { server } = this.factsOf(number)
     try {
-      const outcome = act(this.rules, server, this.action(server, event))
+      const action = Events.actionOf(server, event, (packet) => this.packetOf(packet).packet)
+      const outcome = act(this.rules, server, action)
       return {
         to: this.server(outcome.server),
         sent: outcome.sent.map((packet) => this.packet(packet)),
         seen: outcome.seen,
         finding: undefined,
-        crashes: outcome.disks.map((disk) => this.server({ id: server.id, state: undefined, disk, jobs: [] }))
+        crashes: outcome.cuts.map(({ disk, left }) => ({ to: this.server(wreck(outcome.server, disk)), left }))
       }
     } catch (error) {
       if (!(error instanceof Violation)) throw error
@@ -234,36 +160,13 @@ export class Tables {
     }
   }
 
-  private action({ state }: Server, event: number): Action {
-    if (event === quorumLost) return { _tag: "QuorumLost" }
-    if (event === start) return { _tag: "Start" }
-    if (event >= flushFirst && event < deliverFirst) return { _tag: "Flush", count: event - flushFirst }
-    if (event >= deliverFirst) {
-      const { from, message } = this.packetOf((event - deliverFirst) >> 1).packet
-      return { _tag: "Step", event: { _tag: "Received", from, message }, leaseEnded: (event & 1) === 1 }
-    }
-    if (event === tick) {
-      // Whoever's election timeout has come has heard of no leader for at least as long as a lease lasts.
-      return { _tag: "Step", event: { _tag: "Ticked" }, leaseEnded: state !== undefined && !isLeader(state) }
-    }
-    if (event === propose) {
-      const bytes = bytesAt(state?.term ?? 0, (state?.log.lastIndex ?? 0) + 1)
-      return { _tag: "Step", event: { _tag: "Propose", proposals: [{ requestId: 0, bytes }] }, leaseEnded: false }
-    }
-    if (event >= readFirst) {
-      return { _tag: "Step", event: { _tag: "Read", requestIds: [event - readFirst] }, leaseEnded: false }
-    }
-    return { _tag: "Step", event: { _tag: "PeerLost", peer: idOf(event - loseFirst) }, leaseEnded: false }
-  }
-
   /** `server` down, in every way that a crash now may leave its disk. */
   crashesOf(server: number): ReadonlyArray<number> {
     const known = this.wrecks[server]
     if (known !== undefined) return known
     const { server: value } = this.factsOf(server)
-    const found = crashed(value, this.torn).map((disk) =>
-      this.server({ id: value.id, state: undefined, disk, jobs: [] })
-    )
+    const disks = crashed(value.disk, writesOf(value.jobs), this.torn)
+    const found = disks.map((disk) => this.server(wreck(value, disk)))
     const distinct = [...new Set(found)]
     this.wrecks[server] = distinct
     return distinct
@@ -292,7 +195,7 @@ export class Tables {
         isAlike,
         () => `the names of its peers change what ${idOf(node)} does`
       )
-      for (const cut of this.interrupted(server, event, mirrored)) {
+      for (const cut of this.interrupted(this.renamedServer(p, server), mirrored)) {
         const sent = cut.sent.map((packet) => this.renamedPacket(back, packet)).toSorted((a, b) => a - b)
         const to = this.renamedServer(back, cut.to)
         found.set(`${to}:${sent.join()}`, { to, sent, seen: cut.seen })
@@ -303,30 +206,26 @@ export class Tables {
     return all
   }
 
-  private interrupted(server: number, event: number, transition: Transition): ReadonlyArray<Interrupted> {
-    const isFlush = event >= flushFirst && event < deliverFirst
-    const before = this.factsOf(server)
-    return transition.crashes.slice(0, -1).flatMap((to, k) => {
-      const left = transition.sent.slice(k)
-      const isSameDisk = this.factsOf(to).disk === before.disk && this.factsOf(to).diskVote === before.diskVote
-        && this.factsOf(to).diskTerm === before.diskTerm
+  private interrupted(server: number, transition: Transition): ReadonlyArray<Interrupted> {
+    const before = this.crashesOf(server)[0]
+    return transition.crashes.flatMap(({ left, to }) => {
       // Before anything happened it is a crash like any other.
-      if (k === 0 && !isFlush && isSameDisk) return []
-      const losesVote = !isSameDisk && left.some((packet) => {
+      if (left === 0 && to === before) return []
+      const losesVote = to !== before && transition.sent.slice(left).some((packet) => {
         const { message } = this.packetOf(packet).packet
         return message._tag === "RequestVoteResponse" && message.voteGranted
       })
       const seen = losesVote ? bitOf("a voter crashes between its write and its vote") : 0
-      return [{ to, sent: transition.sent.slice(0, k), seen }]
+      return [{ to, sent: transition.sent.slice(0, left), seen: seen | this.seenInWreck(to) }]
     })
   }
 
+  seenInWreck(server: number): number {
+    return this.factsOf(server).needsRepair ? bitOf("power is lost between an installed snapshot and its log") : 0
+  }
+
   private renamedEvent(p: number, event: number): number {
-    if (event >= deliverFirst) {
-      return deliverFirst + 2 * this.renamedPacket(p, (event - deliverFirst) >> 1) + (event & 1)
-    }
-    if (event < loseFirst || event >= readFirst) return event
-    return loseFirst + (this.permutations[p]?.[event - loseFirst] ?? 0)
+    return Events.renamed(event, this.permutations[p] ?? [], (packet) => this.renamedPacket(p, packet))
   }
 
   /**
@@ -337,35 +236,20 @@ export class Tables {
     const { awaitedBy, term } = this.packetOf(packet)
     if (awaitedBy === "any") return false
     const facts = this.factsOf(server)
+    if (awaitedBy === "asker" && !this.isAnswered(packet, facts)) return false
     if (awaitedBy === "pre-candidate" ? term >= facts.diskTerm : term > facts.diskTerm) return false
     if (facts.role === down) return true
     if (awaitedBy === "candidate" && facts.term === term && roles[facts.role] === "Candidate") return false
     if (awaitedBy === "leader" && facts.term === term && facts.role === leading) return false
-    const { finding, sent, to } = this.transition(server, deliver(packet, false))
+    const { finding, sent, to } = this.transition(server, Events.deliver(packet, false))
     return finding === undefined && to === server && sent.length === 0
   }
-}
 
-const factsOf = (server: Server): ServerFacts => {
-  const { disk, jobs, state } = server
-  const terms = Array.from(
-    { length: state?.log.lastIndex ?? 0 },
-    (_, i) => state?.log.terms.findLast((run) => run.index <= i + 1)?.term ?? 0
-  )
-  const term = state?.term ?? disk.hardState.term
-  return {
-    server,
-    node: numberOf(server.id),
-    role: state === undefined ? down : roles.indexOf(state.role._tag),
-    term,
-    log: logCode(terms),
-    logLength: terms.length,
-    commitIndex: state?.commitIndex ?? 0,
-    jobs: jobs.length,
-    hasLease: state !== undefined && state.leaseUntilMs > nowMs,
-    diskTerm: disk.hardState.term,
-    diskVote: disk.hardState.votedFor === undefined ? 0 : numberOf(disk.hardState.votedFor) + 1,
-    disk: logCode(disk.entries.map((entry) => entry.term)),
-    lowestTerm: Math.min(term, disk.hardState.term)
+  /** Whether the question was put in this life of the server, and does not wait any more. What a later life makes of it is to be seen. */
+  private isAnswered(packet: number, { server: { state } }: ServerFacts): boolean {
+    const { message } = this.packetOf(packet).packet
+    if (state === undefined || message._tag !== "RequestReadIndexResponse") return false
+    const { ask, asked } = state.askedReads
+    return lifeOf(ask) === lifeOf(message.ask) && asked.every((question) => question.ask > message.ask)
   }
 }

@@ -1,15 +1,18 @@
 /**
  * How a state was reached, one line per action in fixed columns. States were renamed on the way; here every server keeps its name.
  */
-import type { Message } from "../../src/domain/Message.ts"
+import * as Events from "./Events.ts"
+import { roles } from "./Facts.ts"
+import { shown } from "./LogCode.ts"
+import type { Packet } from "./Server.ts"
 import type { Successors, Taken } from "./Successors.ts"
 import { idOf } from "./Symmetry.ts"
-import * as Tables from "./Tables.ts"
+import type { Tables } from "./Tables.ts"
 import type { Visited } from "./Visited.ts"
 
 const termsOf = (entries: ReadonlyArray<{ readonly term: number }>): string => entries.map((e) => e.term).join(" ")
 
-const textOf = (message: Message): string => {
+const textOf = (message: Packet["message"]): string => {
   switch (message._tag) {
     case "RequestVote":
     case "RequestPreVote":
@@ -27,8 +30,18 @@ const textOf = (message: Message): string => {
         ? `Matched ${result.matchIndex}`
         : result._tag === "Rejected"
         ? `Rejected ${result.prevIndex}, conflict ${result.conflict.term ?? "-"}.${result.conflict.index}`
+        : result._tag === "NeedsSnapshot"
+        ? `NeedsSnapshot ${result.prevIndex}`
         : "Stale"
       return `AppendEntriesResponse t${message.term} ${said} round ${message.round}`
+    }
+    case "RequestReadIndex":
+      return `RequestReadIndex t${message.term} ask ${message.ask}`
+    case "RequestReadIndexResponse":
+      return `RequestReadIndexResponse t${message.term} ask ${message.ask} index ${message.readIndex ?? "-"}`
+    case "InstallSnapshot": {
+      const { last, sizeBytes } = message.snapshot
+      return `InstallSnapshot t${message.term} last ${last.term}.${last.index} of [${shown(sizeBytes)}]`
     }
     default:
       return message satisfies never
@@ -95,7 +108,7 @@ export class Tracer {
         const after = tables.factsOf(next[permutation[taken.node] ?? 0] ?? 0)
         const { commitIndex, logLength, role, term } = after
         const name = idOf(names[taken.node] ?? 0)
-        line = columns([i + 1, name, Tables.roles[role] ?? "", term, commitIndex, logLength, after.jobs, text])
+        line = columns([i + 1, name, roles[role] ?? "", term, commitIndex, logLength, after.jobs, text])
       })
       names = renamed
       current.set(following)
@@ -105,26 +118,41 @@ export class Tracer {
   }
 }
 
-const describe = (tables: Tables.Tables, taken: Taken, names: ReadonlyArray<number>): string => {
+type NameOf = (node: number) => string
+
+const describe = (tables: Tables, taken: Taken, names: ReadonlyArray<number>): string => {
   const { event, isCopy, left, packet } = taken
-  const name = (node: number) => idOf(names[node] ?? 0)
+  const nameOf: NameOf = (node) => idOf(names[node] ?? 0)
   const cut = left < 0 ? "" : `, and loses power after ${left} of its messages`
-  if (packet >= 0) {
-    const { from, packet: { message } } = tables.packetOf(packet)
-    if (event === "drop") return `lost: ${textOf(message)} from ${name(from)}`
-    const ended = typeof event === "number" && (event & 1) === 1 ? ", its lease over" : ""
-    return `hears ${name(from)}: ${textOf(message)}${isCopy ? " (it arrives again later)" : ""}${ended}${cut}`
-  }
   if (event === "crash") return `loses power${left > 0 ? `, part of a write survives (${left})` : ""}`
-  if (event === "drop") return "lost"
-  if (event === Tables.tick) return `its deadline comes${cut}`
-  if (event === Tables.quorumLost) return `its deadline comes, and it has heard no majority${cut}`
-  if (event === Tables.propose) return `takes a proposal${cut}`
-  if (event === Tables.start) return "starts"
-  if (event >= Tables.flushFirst) {
-    const group = event - Tables.flushFirst
-    return `makes its ${group === 1 ? "oldest write" : `${group} oldest writes, as one,`} durable${cut}`
+  if (packet < 0) return event === "drop" ? "lost" : `${describeOwn(event, nameOf)}${cut}`
+  const { from, late, packet: { message } } = tables.packetOf(packet)
+  const text = `${nameOf(from)}: ${textOf(message)}`
+  if (event === "drop") return `lost, from ${text}`
+  if (!Events.isLate(event)) return `hears ${text}${isCopy ? " (it arrives again later)" : ""}${cut}`
+  if (late === "piece") return `hears a piece, from ${text}${cut}`
+  return `hears ${text}, ${late === "lease" ? "its lease over" : "its question overdue"}${cut}`
+}
+
+const describeOwn = (event: number, nameOf: NameOf): string => {
+  const starts = event === Events.start
+    ? ""
+    : event === Events.startLower
+    ? ", in a lower life"
+    : ", its snapshot damaged"
+  if (Events.isStart(event)) return `starts${starts}`
+  if (event === Events.tick) return "its deadline comes"
+  if (event === Events.quorumLost) return "its deadline comes, and it has heard no majority"
+  if (event === Events.snapshotFailed) return "could not take a snapshot"
+  if (event === Events.propose) return "takes a proposal"
+  if (event >= Events.flushFirst) {
+    const group = event - Events.flushFirst
+    return `makes its ${group === 1 ? "oldest write" : `${group} oldest writes, as one,`} durable`
   }
-  if (event >= Tables.readFirst) return `takes a read; ${event - Tables.readFirst} are committed${cut}`
-  return `hears that messages to ${name(event - Tables.loseFirst)} were lost${cut}`
+  if (event >= Events.snapshotFirst) return `has taken a snapshot that ends at ${event - Events.snapshotFirst}`
+  if (event >= Events.askFirst) return `takes a read for its leader; ${event - Events.askFirst} are committed`
+  if (event >= Events.readFirst) return `takes a read; ${event - Events.readFirst} are committed`
+  if (event >= Events.sentFirst) return `takes the snapshot for sent to ${nameOf(event - Events.sentFirst)}`
+  if (event >= Events.resendFirst) return `sends ${nameOf(event - Events.resendFirst)} the snapshot once more`
+  return `hears that messages to ${nameOf(event - Events.loseFirst)} were lost`
 }

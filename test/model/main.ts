@@ -2,7 +2,8 @@
  * Searches what the core can do within a bound: `node test/model/main.ts [--bound NAME] [--json]`.
  */
 import { parseArgs } from "node:util"
-import { type Bounds, budgets, byName, custom, limits, named, problems } from "./bounds.ts"
+import { type Bounds, budgets, custom, limits, problems } from "./bound.ts"
+import { byName, named } from "./bounds.ts"
 import { always, type Sometimes, sometimes } from "./Properties.ts"
 import { explore, isPassed, type Progressed, type Result } from "./Search.ts"
 
@@ -12,10 +13,11 @@ const usage = `Usage: node test/model/main.ts [options]
   --nodes N --terms N --log N --messages N --depth N
                        the largest of each in a state
   --crashes N --drops N --duplicates N --proposals N --reads N
-  --heartbeats N --timeouts N --losses N
+  --heartbeats N --timeouts N --losses N --snapshots N --damages N
+  --asks N --repeats N
                        how often each may happen on one path (timeouts: 7 is no limit)
-  --append-entries N --inflight N
-                       appendEntriesMax and inflightMessagesMax
+  --append-entries N --inflight N --log-tail N
+                       appendEntriesMax, inflightMessagesMax and logTailEntriesMax
   --pre-vote           with pre-vote, check-quorum and leader stickiness
   --wait-for-disk      a server waits for its disk at every write
   --torn               a crash leaves any beginning of a write
@@ -28,7 +30,7 @@ Without a bound and without any of its parts it searches those that npm test doe
 
 class Misuse extends Error {}
 
-const numbers = [...budgets, ...limits, "append-entries", "inflight", "minutes"] as const
+const numbers = [...budgets, ...limits, "append-entries", "inflight", "log-tail", "minutes"] as const
 
 const parse = (args: ReadonlyArray<string>) => {
   const flag = { type: "boolean" } as const
@@ -64,10 +66,11 @@ const numberIn = (given: Given, name: string): number | undefined => {
 
 const overridesIn = (given: Given): Partial<Bounds> => {
   const found: Array<readonly [string, unknown]> = [...budgets, ...limits].map((name) => [name, numberIn(given, name)])
-  found.push(["appendEntriesMax", numberIn(given, "append-entries")], [
-    "inflightMessagesMax",
-    numberIn(given, "inflight")
-  ])
+  found.push(
+    ["appendEntriesMax", numberIn(given, "append-entries")],
+    ["inflightMessagesMax", numberIn(given, "inflight")],
+    ["logTailEntriesMax", numberIn(given, "log-tail")]
+  )
   if (given["pre-vote"] === true) found.push(["elections", "pre-vote"])
   if (given["wait-for-disk"] === true) found.push(["disks", "waited for"])
   if (given["torn"] === true) found.push(["torn", true])
@@ -95,9 +98,9 @@ const printBounds = (bounds: Bounds): void => {
   const spent = budgets.filter((name) => bounds[name] > 0)
   out(`  on a path   ${spent.map((name) => `${name} ${bounds[name] === 7 ? "any" : bounds[name]}`).join(", ")}`)
   out(
-    `  with        ${bounds.elections} elections, disks ${bounds.disks}, ${
-      bounds.torn ? "torn" : "whole"
-    } writes, ${`appendEntriesMax ${bounds.appendEntriesMax}, inflightMessagesMax ${bounds.inflightMessagesMax}`}`
+    `  with        ${bounds.elections} elections, disks ${bounds.disks}, ${bounds.torn ? "torn" : "whole"} writes, `
+      + `appendEntriesMax ${bounds.appendEntriesMax}, inflightMessagesMax ${bounds.inflightMessagesMax}, `
+      + `logTailEntriesMax ${bounds.logTailEntriesMax}`
   )
 }
 

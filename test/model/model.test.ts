@@ -3,7 +3,8 @@
  * purpose. Larger bounds: `npm run model -- --bound NAME`.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { type Bounds, byName, custom, named, problems } from "./bounds.ts"
+import { type Bounds, custom, problems } from "./bound.ts"
+import { byName, named } from "./bounds.ts"
 import { type PlantedBug, plantedBugs } from "./plantedBugs.ts"
 import { type Sometimes, sometimes } from "./Properties.ts"
 import { explore, isPassed, type Options, type Result } from "./Search.ts"
@@ -37,6 +38,8 @@ describe("every state within the bound", () => {
 })
 
 const seesEverything = "a read sees everything committed before it (rules R1, R2)"
+const waitsForDisk = "AppendEntriesResponse waits for the disk (L6, V1)"
+const isKept = "a snapshot that is to be installed is kept"
 
 /** What is found, where, and at most how many states it takes; `false` as invariants leaves only what shows from outside. */
 const caught: ReadonlyArray<readonly [PlantedBug, string, Options["invariants"], string, number]> = [
@@ -58,13 +61,64 @@ const caught: ReadonlyArray<readonly [PlantedBug, string, Options["invariants"],
   ["a read does not wait for an entry of the own term", "reads", false, seesEverything, 20_000],
   ["any answer confirms reads", "reads", true, seesEverything, 30_000],
   ["a pre-vote records the vote", "pre-vote", true, "a pre-vote changes nothing at the voter (rule V5)", 10],
-  ["a pre-vote counts as a vote", "pre-vote", true, "Leader Completeness", 35_000]
+  ["a pre-vote counts as a vote", "pre-vote", true, "Leader Completeness", 35_000],
+  [
+    "a log is compacted past its snapshot",
+    "lost-snapshots",
+    true,
+    "a snapshot stands for all that is compacted",
+    20_000
+  ],
+  [
+    "a log is compacted past its snapshot",
+    "lost-snapshots",
+    false,
+    "what a disk gives up its snapshot stands for",
+    20_000
+  ],
+  ["a log that went another way stays", "snapshots", true, "State Machine Safety", 100_000],
+  [
+    "a log that holds more gives way",
+    "lost-snapshots",
+    true,
+    "what is committed stays on the disks of a majority",
+    80_000
+  ],
+  [
+    "a snapshot older than what is committed is installed",
+    "second-snapshots",
+    true,
+    "lastApplied <= commitIndex",
+    50_000
+  ],
+  ["an install is acknowledged before it is durable", "snapshots", true, waitsForDisk, 12_000],
+  ["an install is acknowledged before it is durable", "snapshots", false, "a match is durable first (rule L6)", 12_000],
+  ["a snapshot ends in the term of its sender", "snapshots", true, "a snapshot stands for what was committed", 100_000],
+  ["a snapshot that waits to be installed is discarded", "copies", true, isKept, 80_000],
+  ["a server goes on as if its state were not lost", "lost-snapshots", true, "State Machine Safety", 5_000],
+  [
+    "a question does not wait for an entry of the own term",
+    "questions",
+    true,
+    "reads see the own term's no-op (R1)",
+    150
+  ],
+  ["a question does not wait for an entry of the own term", "questions", false, seesEverything, 50_000],
+  [
+    "an answer to an earlier life confirms reads",
+    "lives",
+    true,
+    "an answer to an earlier life confirms no read",
+    40_000
+  ],
+  ["every life asks the same questions", "lives", true, seesEverything, 100_000]
 ]
 
 /** No state that they lead to is wrong; what they keep from happening shows that they are. */
 const missed: ReadonlyArray<readonly [PlantedBug, string, Sometimes]> = [
   ["a denial's term is not adopted", "pre-vote", "a denial's term is adopted"],
-  ["a rejection is ignored", "elections", "a rejection is repaired"]
+  ["a rejection is ignored", "elections", "a rejection is repaired"],
+  ["a state that was lost is asked for by nobody", "lost-snapshots", "a server gets the state back that it lost"]
 ]
 
 describe("a core that is broken on purpose", () => {
@@ -103,7 +157,18 @@ describe("the search", () => {
   })
 
   it("reaches the same with and without symmetry", () => {
-    for (const bounds of [tiny, custom({ nodes: 2, crashes: 1, messages: 3, reads: 1 })]) {
+    const two = custom({ nodes: 2, crashes: 1, messages: 3, reads: 1 })
+    const lost = custom({
+      nodes: 2,
+      messages: 2,
+      crashes: 1,
+      snapshots: 2,
+      damages: 1,
+      heartbeats: 2,
+      timeouts: 2,
+      disks: "waited for"
+    })
+    for (const bounds of [tiny, two, lost, { ...tiny, snapshots: 1, asks: 1, timeouts: 2 }]) {
       const [folded, unfolded] = [explore(bounds), explore(bounds, { symmetry: false })]
       assert.deepStrictEqual([folded.violation, unfolded.violation], [undefined, undefined])
       assert.deepStrictEqual(reached(folded), reached(unfolded))

@@ -1,45 +1,14 @@
 /**
  * Cores that are broken on purpose, each in one way that a shipped Raft once was, to see that the search finds it.
  */
-import type { Command, Send } from "../../src/domain/Command.ts"
+import { emptyWrite, type Send } from "../../src/domain/Command.ts"
 import { type EntryId, isUpToDate } from "../../src/domain/Entry.ts"
-import type { Event } from "../../src/domain/Event.ts"
 import * as Log from "../../src/domain/Log.ts"
-import type { Message } from "../../src/domain/Message.ts"
 import { isLeader, make, type NodeState } from "../../src/domain/NodeState.ts"
 import * as Quorum from "../../src/domain/Quorum.ts"
 import { step, type Stepped } from "../../src/domain/Step.ts"
-import type { Options } from "./Search.ts"
-
-type Step = typeof step
-type Core = Pick<Options, "step" | "start">
-
-const after = (change: (before: NodeState, event: Event, stepped: Stepped) => Stepped): Core => ({
-  step: (before, event, nowMs) => change(before, event, step(before, event, nowMs))
-})
-
-const hearing = (change: (before: NodeState, message: Message) => Message): Core => ({
-  step: (before, event, nowMs) =>
-    step(
-      before,
-      event._tag === "Received" ? { ...event, message: change(before, event.message) } : event,
-      nowMs
-    )
-})
-
-/** What `isEarly` picks leaves before the write it depends on. */
-const early = (isEarly: (send: Send) => boolean): Core =>
-  after((_, __, { commands, state }) => ({
-    state,
-    commands: commands.flatMap((command): ReadonlyArray<Command> => {
-      if (command._tag !== "Persist") return [command]
-      const { then, write } = command
-      return [
-        ...then.filter(isEarly),
-        { _tag: "Persist", write, then: then.filter((send) => !isEarly(send)) }
-      ]
-    })
-  }))
+import { snapshotBugs } from "./plantedSnapshotBugs.ts"
+import { after, type Core, early, hearing } from "./planting.ts"
 
 /** A higher commit index, and what follows from it. */
 const committing = ({ commands, state }: Stepped, commitIndex: number): Stepped => {
@@ -66,7 +35,7 @@ const sameTermStepDownClearsTheVote = after((before, _, { commands, state }) => 
   const hardState = { term: state.term, votedFor: undefined }
   return {
     state: { ...state, votedFor: undefined },
-    commands: [...commands, { _tag: "Persist", write: { hardState, entries: [] }, then: [] }]
+    commands: [...commands, { _tag: "Persist", write: { ...emptyWrite, hardState }, then: [] }]
   }
 })
 
@@ -99,7 +68,7 @@ const truncateWithoutConflict = after((before, event, { commands, state }) => {
     return { commands, state }
   }
   const persist = commands.find((command) => command._tag === "Persist")
-  const write = { hardState: persist?.write.hardState, entries }
+  const write = { ...emptyWrite, hardState: persist?.write.hardState, entries }
   return {
     state: { ...state, log: Log.truncate(state.log, lastIndex) },
     commands: [{ _tag: "Persist", write, then: persist?.then ?? [] }, ...commands.filter((other) => other !== persist)]
@@ -141,7 +110,7 @@ const preVoteRecordsTheVote = after((_, event, { commands, state }) => {
   const hardState = { term: event.message.term, votedFor: event.from }
   return {
     state: { ...state, ...hardState, role: { _tag: "Follower", leaderId: undefined } },
-    commands: [{ _tag: "Persist", write: { hardState, entries: [] }, then: [] }, ...commands]
+    commands: [{ _tag: "Persist", write: { ...emptyWrite, hardState }, then: [] }, ...commands]
   }
 })
 
@@ -202,7 +171,8 @@ export const plantedBugs = {
   "a pre-vote counts as a vote": preVoteCountsAsVote,
   "a vote of an older term counts": staleVoteCounts,
   "a denial's term is not adopted": denialNotAdopted,
-  "a rejection is ignored": rejectionIsIgnored
-} as const satisfies Record<string, { readonly step?: Step; readonly start?: typeof make }>
+  "a rejection is ignored": rejectionIsIgnored,
+  ...snapshotBugs
+} as const satisfies Record<string, Core>
 
 export type PlantedBug = keyof typeof plantedBugs

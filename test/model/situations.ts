@@ -6,33 +6,72 @@ import { isUpToDate } from "../../src/domain/Entry.ts"
 import type { Event } from "../../src/domain/Event.ts"
 import * as Log from "../../src/domain/Log.ts"
 import type { Message } from "../../src/domain/Message.ts"
-import { isLeader, type NodeState } from "../../src/domain/NodeState.ts"
+import { isLeader, needsSnapshot, type NodeState } from "../../src/domain/NodeState.ts"
 import * as Quorum from "../../src/domain/Quorum.ts"
 import { bitOf, type Sometimes } from "./Properties.ts"
+import { lifeOf } from "./Server.ts"
 
 type Seen = (property: Sometimes, is: boolean) => void
 
+/** `waiting` is what waited for the disk before. */
 export const seenInStep = (
   before: NodeState,
   event: Event,
   after: NodeState,
-  commands: ReadonlyArray<Command>
+  commands: ReadonlyArray<Command>,
+  waiting: ReadonlyArray<Write>
 ): number => {
   let bits = 0
   const see: Seen = (property, is) => {
     if (is) bits |= bitOf(property)
   }
-  see("a leader is elected", isLeader(after) && !isLeader(before))
+  const leads = isLeader(after) && !isLeader(before)
+  see("a leader is elected", leads)
+  see("a server leads whose log was compacted", leads && after.log.prev.index > 0)
   see("an entry is committed", isLeader(after) && after.commitIndex > before.commitIndex)
-  see("a read is served", commands.some((command) => command._tag === "ServeRead"))
+  const isServed = commands.some((command) => command._tag === "ServeRead")
+  see("a read is served", isServed)
+  see("a read of a follower is served", isServed && !isLeader(before))
   const isRefused = commands.some((command) => command._tag === "Refuse")
   see("a read is refused because its leader stepped down", isRefused && isLeader(before) && !isLeader(after))
+  const isUnanswered = sentIn(commands).some((message) =>
+    message._tag === "RequestReadIndexResponse" && message.readIndex === undefined
+  )
+  see("a leader that steps down answers what it was asked", isUnanswered && isLeader(before) && !isLeader(after))
   if (event._tag === "Ticked") {
     const stepsDown = isLeader(before) && !isLeader(after)
     see("a leader steps down for lack of a quorum", stepsDown && before.term === after.term)
   }
+  if (event._tag === "SnapshotReceived") seenInInstall(before, after, event.snapshot.last.index, commands, see)
   if (event._tag === "Received") seenInMessage(before, event.from, event.message, after, commands, see)
+  const isAppended = commands.some((command) => command._tag === "Persist" && command.write.entries.length > 0)
+  see(
+    "entries are appended while an install waits for the disk",
+    isAppended && waiting.some(({ install }) => install !== undefined)
+  )
   return bits
+}
+
+const sentIn = (commands: ReadonlyArray<Command>): ReadonlyArray<Message> =>
+  commands.flatMap((command) => command._tag === "Send" ? [command.message] : [])
+
+const seenInInstall = (
+  before: NodeState,
+  after: NodeState,
+  index: number,
+  commands: ReadonlyArray<Command>,
+  see: Seen
+): void => {
+  const isInstalled = commands.some((command) => command._tag === "Restore")
+  const isKept = after.log === before.log
+  see("a snapshot is installed and the log stays", isInstalled && isKept)
+  see("a snapshot takes the place of a shorter log", isInstalled && !isKept && before.log.lastIndex < index)
+  see(
+    "a snapshot takes the place of a log that went another way",
+    isInstalled && !isKept && before.log.lastIndex >= index
+  )
+  see("a snapshot is ignored because more is committed", !isInstalled && before.commitIndex > index)
+  see("a server gets the state back that it lost", isInstalled && needsSnapshot(before) && !needsSnapshot(after))
 }
 
 const seenInMessage = (
@@ -43,17 +82,17 @@ const seenInMessage = (
   commands: ReadonlyArray<Command>,
   see: Seen
 ): void => {
+  const answers = sentIn(commands)
   switch (message._tag) {
     case "RequestVote": {
       const isFree = after.votedFor === undefined && message.term === after.term
       const isOlder = !isUpToDate(message.last, Log.lastId(before.log))
-      see("a vote is denied for an older log", isFree && isOlder && commands.some((command) => command._tag === "Send"))
+      see("a vote is denied for an older log", isFree && isOlder && answers.length > 0)
       const isIgnored = commands.length === 0 && message.term > before.term && after.term === before.term
       see("a vote request is ignored because a leader is alive", isIgnored)
       return
     }
     case "RequestPreVote": {
-      const answers = commands.flatMap((command) => command._tag === "Send" ? [command.message] : [])
       const isDenied = answers.some((answer) => answer._tag === "RequestPreVoteResponse" && !answer.voteGranted)
       see("a pre-vote is denied", isDenied)
       return
@@ -62,7 +101,6 @@ const seenInMessage = (
       see("a denial's term is adopted", !message.voteGranted && after.term === message.term && before.term < after.term)
       return
     case "AppendEntries": {
-      const answers = commands.flatMap((command) => command._tag === "Send" ? [command.message] : [])
       const isStale = answers.some((answer) =>
         answer._tag === "AppendEntriesResponse" && answer.result._tag === "Stale"
       )
@@ -71,19 +109,33 @@ const seenInMessage = (
       return
     }
     case "AppendEntriesResponse":
-      return seenInAnswer(before, from, message.result._tag === "Matched", after, see)
+      return seenInAnswer(before, from, message.result._tag === "Matched", after, commands, see)
+    case "RequestReadIndexResponse":
+      see("an answer comes to a later life of its asker", lifeOf(message.ask) !== lifeOf(before.askedReads.ask))
+      return
     case "RequestVoteResponse":
+    case "RequestReadIndex":
       return
     default:
       return message satisfies never
   }
 }
 
-const seenInAnswer = (before: NodeState, from: string, isMatch: boolean, after: NodeState, see: Seen): void => {
-  if (!isLeader(before) || !isLeader(after) || !isMatch) return
+const seenInAnswer = (
+  before: NodeState,
+  from: string,
+  isMatch: boolean,
+  after: NodeState,
+  commands: ReadonlyArray<Command>,
+  see: Seen
+): void => {
+  if (!isLeader(before) || !isLeader(after)) return
+  const earlier = before.role.progress.get(from)
+  const isSent = commands.some((command) => command._tag === "SendSnapshot")
+  see("a follower is sent a second snapshot", isSent && earlier?._tag === "Snapshot")
+  if (!isMatch) return
   const { progress, termStartIndex } = after.role
   // A probe starts right before the no-op: further back it went because of a rejection.
-  const earlier = before.role.progress.get(from)
   const isBack = earlier?._tag === "Probe" && earlier.nextIndex < termStartIndex
   see("a rejection is repaired", isBack && progress.get(from)?._tag === "Replicate")
   const reached = Quorum.reachedByQuorum(after.configuration, (id) => progress.get(id)?.matchIndex ?? 0)

@@ -169,6 +169,25 @@ describe("a node whose snapshot is damaged", () => {
       assert.deepStrictEqual(yield* contents(cluster, leader), texts(44))
     }))
 
+  it.effect("gets one that the leader takes for it, where the leader's own does not reach so far", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled({ settings: { ...small, logTailEntriesMax: 0 } })
+      const leader = yield* leaderOf(cluster)
+      const [away = "n1"] = others(cluster, leader)
+      yield* proposeAll(cluster, leader, texts(14))
+      yield* TestClock.adjust("1 second")
+      const { last } = yield* cluster.node(away).takeSnapshot
+      assert.isBelow((yield* statusOf(cluster, leader)).snapshot.last.index, last.index)
+      yield* TestClock.adjust(10)
+      yield* cluster.crash(away)
+      cluster.disks.get(away)?.damageSnapshot()
+      yield* cluster.restart(away)
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual((yield* statusOf(cluster, leader)).snapshot.last.index, last.index)
+      assert.deepStrictEqual(yield* contents(cluster, away), texts(14))
+      yield* equalLogs(cluster)
+    }))
+
   it.effect("says that it cannot start, where there is no other to get it from", () =>
     Effect.gen(function*() {
       const cluster = yield* settled({ size: 1, settings: small })
@@ -223,5 +242,79 @@ describe("a leader whose own snapshot is damaged", () => {
       yield* TestClock.adjust("10 seconds")
       yield* equalLogs(cluster)
       assert.deepStrictEqual(yield* contents(cluster, away), texts(44))
+    }))
+})
+
+describe("a node whose snapshot is damaged, while writes go on", () => {
+  it.effect("gets another one beside the entries, which it acknowledges meanwhile", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled({
+        settings: { ...small, snapshotEntries: 200 },
+        network: { delayMsMin: 1, delayMsMax: 1 }
+      })
+      const leader = yield* leaderOf(cluster)
+      const [away = "n1", third = "n2"] = others(cluster, leader)
+      yield* proposeAll(cluster, leader, texts(44))
+      for (const id of [away, leader]) yield* cluster.node(id).takeSnapshot
+      yield* TestClock.adjust(100)
+      yield* cluster.crash(away)
+      cluster.disks.get(away)?.damageSnapshot()
+      yield* cluster.restart(away)
+      // Without it nothing is committed.
+      yield* cluster.isolate(third)
+      const writing = Effect.forever(Effect.ignore(on(cluster, leader).propose("w")))
+      for (let client = 0; client < 16; client++) yield* Effect.forkChild(writing)
+      const before = yield* statusOf(cluster, leader)
+      const { commitIndex } = yield* statusOf(cluster, away)
+      let lastApplied = 0
+      for (let ms = 0; ms < 3000 && lastApplied === 0; ms += 10) {
+        yield* TestClock.adjust(10)
+        lastApplied = (yield* statusOf(cluster, away)).lastApplied
+      }
+      assert.isAtLeast(lastApplied, commitIndex)
+      assert.isAbove((yield* statusOf(cluster, leader)).commitIndex, before.commitIndex)
+    }))
+})
+
+describe("a piece of a snapshot", () => {
+  it.effect("of a term that no cluster reaches is not believed, and keeps nobody from receiving", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled({ settings: small })
+      const leader = yield* leaderOf(cluster)
+      const [away = "n1", third = "n2"] = others(cluster, leader)
+      yield* cluster.crash(away)
+      yield* proposeAll(cluster, leader, texts(44))
+      yield* cluster.isolate(away)
+      yield* cluster.restart(away)
+      yield* TestClock.adjust(50)
+      yield* cluster.heal
+      const { snapshot } = yield* statusOf(cluster, leader)
+      const lie = { ...snapshot, last: { term: 1, index: 1_000_000 } }
+      yield* cluster.network.send(third, away, {
+        _tag: "InstallSnapshot",
+        term: 2 ** 40,
+        snapshot: lie,
+        offset: 0,
+        bytes: new Uint8Array(1)
+      }).pipe(Effect.ignoreCause)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(yield* contents(cluster, away), texts(44))
+    }))
+
+  it.effect("is forgotten with all before it once nobody sends any more", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled({ settings: { ...small, snapshotBytesPerSecondMax: 500 } })
+      const leader = yield* leaderOf(cluster)
+      const [away = "n1"] = others(cluster, leader)
+      yield* cluster.crash(away)
+      yield* proposeAll(cluster, leader, texts(44))
+      yield* cluster.restart(away)
+      for (let ms = 0; (yield* statusOf(cluster, away)).receiving === undefined && ms < 5000; ms += 10) {
+        yield* TestClock.adjust(10)
+      }
+      assert.isDefined((yield* statusOf(cluster, away)).receiving)
+      yield* cluster.isolate(away)
+      yield* TestClock.adjust("20 seconds")
+      assert.isUndefined((yield* statusOf(cluster, away)).receiving)
     }))
 })

@@ -56,6 +56,10 @@ export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()(
   { outcome: Schema.tag("unknown") },
   { httpApiStatus: 504 }
 ) {}
+/** What was there before is still there. */
+export class SnapshotFailed extends Schema.TaggedError<SnapshotFailed>()("SnapshotFailed", {
+  message: Schema.String
+}, { httpApiStatus: 507 }) {}
 export class NotReady extends Schema.TaggedError<NotReady>()("NotReady", { message: Schema.String }, {
   httpApiStatus: 503
 }) {}
@@ -175,7 +179,10 @@ const kv = HttpApiGroup.make("kv").add(
 
 const node = HttpApiGroup.make("node").add(
   HttpApiEndpoint.get("status", "/v1/status", { success: ServerStatus }),
-  HttpApiEndpoint.post("snapshot", "/v1/snapshot", { success: SnapshotReport, error: Stopped }).annotate(
+  HttpApiEndpoint.post("snapshot", "/v1/snapshot", {
+    success: SnapshotReport,
+    error: [SnapshotFailed, Stopped]
+  }).annotate(
     OpenApi.Description,
     "Takes a snapshot on the server asked, each takes its own, and answers once it is on disk."
   ),

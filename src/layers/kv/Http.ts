@@ -256,15 +256,18 @@ const node = (options: Complete) =>
       return handlers
         .handle("status", () => Effect.map(status, (current) => report(current, options.urlOf)))
         .handle("snapshot", () =>
-          Effect.catchTag(
-            SnapshotReport.take({ takeSnapshot }),
-            "Stopped",
-            () => withHeaders(new Api.Stopped(), 503, retryAfter)
-          ))
+          Effect.catchTags(SnapshotReport.take({ takeSnapshot }), {
+            SnapshotFailed: ({ message }) => Effect.fail(new Api.SnapshotFailed({ message })),
+            Stopped: () => withHeaders(new Api.Stopped(), 503, retryAfter)
+          }))
         .handle("livez", () => Effect.succeed({ status: "ok" as const }))
         .handle("readyz", () =>
-          Effect.flatMap(status, ({ id, leaderId, role, term }) =>
-            leaderId === undefined
+          Effect.flatMap(status, ({ id, lastApplied, leaderId, prevLogIndex, role, term }) =>
+            lastApplied < prevLogIndex
+              ? Effect.fail(
+                new Api.NotReady({ message: `${id} has lost its state and waits for a snapshot from the leader` })
+              )
+              : leaderId === undefined
               ? Effect.fail(
                 new Api.NotReady({ message: `no leader is known: ${id} is a ${role.toLowerCase()} in term ${term}` })
               )
