@@ -82,8 +82,7 @@ export const becomeReplicate = (progress: Progress): Replicate => ({
 
 export const becomeSnapshot = (progress: Progress, snapshotIndex: LogIndex): Snapshot => ({
   _tag: "Snapshot",
-  // A follower that has lost its state, and not its log, may match beyond the snapshot.
-  nextIndex: Math.max(snapshotIndex, progress.matchIndex) + 1,
+  nextIndex: snapshotIndex + 1,
   matchIndex: progress.matchIndex,
   lastContactMs: progress.lastContactMs,
   ackedRound: progress.ackedRound,

@@ -84,16 +84,6 @@ export const canaries: ReadonlyArray<Canary> = [
     property: /PeerLost changes nothing about that/
   },
   {
-    id: "P2i",
-    rule: "L4",
-    bug: "what a follower had matched counts for less than the snapshot that it needs",
-    file: "src/domain/Progress.ts",
-    find: "nextIndex: Math.max(snapshotIndex, progress.matchIndex) + 1",
-    replace: "nextIndex: snapshotIndex + 1",
-    caughtBy: "simulation",
-    property: /^matchIndex < nextIndex/
-  },
-  {
     id: "N1a",
     rule: "snapshot",
     bug: "a server that has lost its state commits what it cannot apply",
@@ -167,8 +157,9 @@ export const canaries: ReadonlyArray<Canary> = [
   if (isOnItsWay)`,
     replace: `return state
   if (isOnItsWay)`,
-    caughtBy: "simulation",
-    property: /^Liveness/
+    caughtBy: "tests",
+    tests: ["test/services/snapshots.test.ts"],
+    property: /gets one that the leader takes for it/
   },
   {
     id: "N1g",
@@ -220,8 +211,9 @@ export const canaries: ReadonlyArray<Canary> = [
     file: "src/services/RaftNode.ts",
     find: "const index = Math.max(minIndex, state().log.prev.index)",
     replace: "const index = minIndex",
-    caughtBy: "simulation",
-    property: /^a stale answer/
+    caughtBy: "tests",
+    tests: ["test/services/snapshots.test.ts"],
+    property: /answers no stale read/
   },
   {
     id: "N2a",

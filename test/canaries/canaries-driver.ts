@@ -78,9 +78,9 @@ export const canaries: ReadonlyArray<Canary> = [
     file: "src/domain/Command.ts",
     find: "while (entries.length > 0 && (entries[entries.length - 1]?.index ?? 0) >= start) entries.pop()",
     replace: "const held = entries.length === 0 ? start - 1 : entries[entries.length - 1]?.index ?? 0",
-    caughtBy: "simulation",
-    property:
-      /^(?:Durability|what a leader takes for matched|the contract of Storage is kept|terms rise in the log|Log Matching)/
+    caughtBy: "tests",
+    tests: ["test/domain/writes.test.ts"],
+    property: /merge, then write/
   },
   {
     id: "D4c",
@@ -187,7 +187,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "const ready = this.#reads.filter((read) => read.index <= lastApplied)",
     replace: "const ready = this.#reads",
     caughtBy: "simulation",
-    property: /^(?:Linearizability|Revisions rise)/
+    property: /^(?:Linearizability|Revisions rise|a stale answer)/
   },
   {
     id: "C1a",

@@ -68,25 +68,15 @@ export const canaries: ReadonlyArray<Canary> = [
     property: byRound
   },
   {
-    id: "F1e",
-    rule: "R1",
-    bug: "a new leader answers a follower's question with a commit index that may be old",
-    file: "src/domain/ReadIndex.ts",
-    find: "term: state.term, ask, readIndex })",
-    replace: "term: state.term, ask, readIndex: Math.min(readIndex, state.commitIndex) })",
-    caughtBy: "tests",
-    tests: [followerReads],
-    property: /rule R1: before its own term's no-op is committed, it answers with the no-op's index/
-  },
-  {
     id: "F1f",
     rule: "R2",
     bug: "an answer to a question that this life has not put yet is accepted",
     file: "src/domain/FollowerReads.ts",
     find: "if (from !== leaderIdOf(state) || message.ask > askedReads.ask) return state",
     replace: "if (from !== leaderIdOf(state)) return state",
-    caughtBy: "simulation",
-    property: byQuestion
+    caughtBy: "tests",
+    tests: ["test/domain/followerreads.test.ts"],
+    property: /earlier life/
   },
   {
     id: "F1g",
@@ -214,8 +204,9 @@ export const canaries: ReadonlyArray<Canary> = [
   const carried = isLeader(before) ? before.role.readLeaseUntilMs : before.carried ?? -Infinity
   const isCarried = isLeader(next) && carried > next.role.readLeaseUntilMs
   const state = { ...next, carried, role: isCarried ? { ...next.role, readLeaseUntilMs: carried } : next.role }`,
-    caughtBy: "simulation",
-    property: byLease
+    caughtBy: "tests",
+    tests: ["test/domain/leases.test.ts"],
+    property: /void after a step-down/
   },
   {
     id: "R3e",

