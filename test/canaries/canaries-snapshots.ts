@@ -5,7 +5,6 @@
 import type { Canary } from "./canaries.ts"
 
 const kvSnapshot = "test/layers/kvSnapshot.test.ts"
-const memory = "test/layers/StorageMemorySnapshot.test.ts"
 const snapshots = "test/services/snapshots.test.ts"
 
 export const canaries: ReadonlyArray<Canary> = [
@@ -185,8 +184,8 @@ export const canaries: ReadonlyArray<Canary> = [
     replace: `Deferred.doneUnsafe(job.taken, Effect.succeed(state().snapshot))
         return answer(job.taken, take(false))`,
     caughtBy: "tests",
-    tests: [snapshots],
-    property: /asked for/
+    tests: ["test/services/compactor.test.ts", "test/services/snapshots.test.ts"],
+    property: /asked/
   },
   {
     id: "B4c",
@@ -208,8 +207,8 @@ export const canaries: ReadonlyArray<Canary> = [
       return latest`,
     replace: "      return latest",
     caughtBy: "tests",
-    tests: [snapshots],
-    property: /snapshot/
+    tests: ["test/services/compactor.test.ts"],
+    property: /tells its core/
   },
   {
     id: "B5a",
@@ -232,24 +231,15 @@ export const canaries: ReadonlyArray<Canary> = [
     property: /^(?:the contract of Storage is kept|no defects|a match is durable first)/
   },
   {
-    id: "B6a",
-    rule: "snapshot",
-    bug: "the log on disk does not begin anew when an installed snapshot replaces it",
-    file: "src/layers/StorageMemory.ts",
-    find: "const reset = install === undefined || install.keepsLog ? undefined : startAt(install.snapshot)",
-    replace: "const reset = install === undefined || install.term === 0 ? startAt(install.snapshot) : undefined",
-    caughtBy: "simulation",
-    property: /^the contract of Storage is kept/
-  },
-  {
     id: "B6b",
     rule: "snapshot",
     bug: "after a crash between an installed snapshot and the new beginning of the log, the old log goes on",
     file: "src/layers/StorageMemory.ts",
     find: "if (snapshot.last.index > 0 && !SnapshotFormat.isHeld(snapshot.last, disk.prev, disk.entries)) {",
     replace: "if (snapshot.last.index < 0) {",
-    caughtBy: "simulation",
-    property: /./
+    caughtBy: "tests",
+    tests: ["test/layers/StorageMemory.test.ts", "test/layers/StorageMemorySnapshot.test.ts"],
+    property: /half done/
   },
   {
     id: "B6c",
@@ -258,8 +248,9 @@ export const canaries: ReadonlyArray<Canary> = [
     file: "src/layers/SnapshotFormat.ts",
     find: "(last.index === prev.index ? prev : entries[last.index - prev.index - 1])?.term === last.term",
     replace: "(last.index === prev.index ? prev : entries[last.index - prev.index - 1]) !== undefined",
-    caughtBy: "simulation",
-    property: /./
+    caughtBy: "tests",
+    tests: ["test/layers/StorageMemory.test.ts", "test/layers/StorageMemorySnapshot.test.ts"],
+    property: /long enough, and another one/
   },
   {
     id: "B6d",
@@ -279,8 +270,8 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "const problem = SnapshotFormat.mismatch(checker.end(), snapshot, this.#disk.identity.clusterId)",
     replace: "const problem = checker.end() === undefined ? \"\" : undefined",
     caughtBy: "tests",
-    tests: [memory],
-    property: /what comes in and is not what was announced is refused/
+    tests: ["test/layers/StorageMemory.test.ts", "test/layers/StorageMemorySnapshot.test.ts"],
+    property: /is not what was announced/
   },
   {
     id: "B6f",
@@ -290,8 +281,8 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "  if (snapshot.last.index < disk.snapshot.last.index) return\n",
     replace: "",
     caughtBy: "tests",
-    tests: [memory],
-    property: /one that a later snapshot has overtaken does not take its place/
+    tests: ["test/layers/StorageMemory.test.ts", "test/layers/StorageMemorySnapshot.test.ts"],
+    property: /reaches furthest/
   },
   {
     id: "B6g",
@@ -301,7 +292,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "  disk.configuration = configuration\n  disk.entries.length = 0",
     replace: "  disk.entries.length = 0",
     caughtBy: "tests",
-    tests: [memory],
-    property: /one that does not keep the log empties it/
+    tests: ["test/layers/StorageMemory.test.ts", "test/layers/StorageMemorySnapshot.test.ts"],
+    property: /does not keep the log empties it/
   }
 ]

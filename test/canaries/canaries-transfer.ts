@@ -15,8 +15,9 @@ export const canaries: ReadonlyArray<Canary> = [
     file: sender,
     find: "offset = Math.min(result.offset, sizeBytes)",
     replace: "offset = Math.min(offset + bytes.length, sizeBytes)",
-    caughtBy: "simulation",
-    property: /^Liveness/
+    caughtBy: "tests",
+    tests: ["test/services/transfer.test.ts", "test/services/snapshots.test.ts"],
+    property: /goes on where that one says/
   },
   {
     id: "X1b",
@@ -45,8 +46,9 @@ export const canaries: ReadonlyArray<Canary> = [
     file: sender,
     find: "while (isSnapshotWanted(state(), to) && state().term === term) {",
     replace: "while (isSnapshotWanted(state(), to)) {",
-    caughtBy: "simulation",
-    property: /^Liveness/
+    caughtBy: "tests",
+    tests: ["test/services/transfer.test.ts", "test/services/snapshots.test.ts"],
+    property: /begins anew in a later term/
   },
   {
     id: "X1e",
@@ -198,7 +200,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: `      parts.offer({ _tag: "SnapshotPieceReceived", from, term: request.term })\n`,
     replace: "",
     caughtBy: "tests",
-    tests: [transfer],
-    property: /alive/
+    tests: ["test/services/transfer.test.ts"],
+    property: /core hears/
   }
 ]

@@ -111,11 +111,11 @@ describe("an install that a crash tears", () => {
   const incoming = sent(idOf(4, 8), "s", other)
 
   /** What is found after `units` of an install, a vote and two entries survived. */
-  const torn = Effect.fnUntraced(function*(keepsLog: boolean, stored: number, units: number) {
+  const torn = Effect.fnUntraced(function*(keepsLog: boolean, stored: number, units: number, term = 4) {
     const { disk, layer } = makeDisk()
     yield* session(layer, (storage) =>
       Effect.gen(function*() {
-        yield* storage.persist(writeOf(entriesOf(4, 1, stored), { term: 4, votedFor: "n1" }))
+        yield* storage.persist(writeOf(entriesOf(term, 1, stored), { term: 4, votedFor: "n1" }))
         yield* receive(storage, incoming)
         disk.syncDelayMs = 10
         const from = (keepsLog ? stored : 8) + 1
@@ -148,6 +148,11 @@ describe("an install that a crash tears", () => {
         "5: term 5, snapshot 8, log 8+2, recovered 8+2",
         "6: term 5, snapshot 8, log 8+2, recovered 8+2"
       ])
+    }))
+
+  it.effect("has a log that is long enough, and another one, replaced, too", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* torn(false, 9, 2, 3), "2: term 5, snapshot 8, log 0+9, recovered 8+0")
     }))
 
   it.effect("that keeps the log has no new beginning of it", () =>
