@@ -4,7 +4,7 @@ import * as Option from "effect/Option"
 import * as Tuning from "../../src/cli/Tuning.ts"
 
 /** In the order of the flags. */
-const numbers = [40, 1000, 2000, 30, 4096, 5000, 20]
+const numbers = [40, 1000, 2000, 25, 30, 4096, 5000, 20]
 const given: Tuning.Given = {
   electionTimeoutMs: Option.some("100-250"),
   numbers: numbers.map(Option.some),
@@ -20,6 +20,7 @@ describe("the flags that are settings", () => {
         heartbeatIntervalMs: 40,
         snapshotEntries: 1000,
         snapshotBytes: 2000,
+        snapshotGrowthPercent: 25,
         logTailEntriesMax: 30,
         snapshotChunkBytes: 4096,
         snapshotBytesPerSecondMax: 5000,
@@ -35,6 +36,7 @@ describe("the flags that are settings", () => {
       "heartbeat-ms 40",
       "snapshot-entries 1000",
       "snapshot-bytes 2000",
+      "snapshot-growth-percent 25",
       "log-tail-entries 30",
       "snapshot-chunk-bytes 4096",
       "snapshot-bytes-per-second 5000",
