@@ -31,6 +31,12 @@ const statusOf = (cluster: Cluster, id: NodeId) => cluster.node(id).status
 const contents = (cluster: Cluster, id: NodeId) =>
   Register.on({ propose: () => Effect.never, read: cluster.machine(id).query }).read()
 
+/** The node dies, and finds another snapshot than it wrote. */
+const crashDamaged = Effect.fnUntraced(function*(cluster: Cluster, id: NodeId) {
+  yield* cluster.crash(id)
+  cluster.disks.get(id)?.damageSnapshot()
+})
+
 describe("a node", () => {
   it.effect("snapshots its state every so many entries, and gives up the log before that, but for a tail", () =>
     Effect.gen(function*() {
@@ -147,8 +153,7 @@ describe("a node whose snapshot is damaged", () => {
       const leader = yield* leaderOf(cluster)
       const [away = "n1"] = others(cluster, leader)
       yield* proposeAll(cluster, leader, texts(44))
-      yield* cluster.crash(away)
-      cluster.disks.get(away)?.damageSnapshot()
+      yield* crashDamaged(cluster, away)
       yield* cluster.restart(away)
       yield* TestClock.adjust("5 seconds")
       yield* equalLogs(cluster)
@@ -179,8 +184,7 @@ describe("a node whose snapshot is damaged", () => {
       const { last } = yield* cluster.node(away).takeSnapshot
       assert.isBelow((yield* statusOf(cluster, leader)).snapshot.last.index, last.index)
       yield* TestClock.adjust(10)
-      yield* cluster.crash(away)
-      cluster.disks.get(away)?.damageSnapshot()
+      yield* crashDamaged(cluster, away)
       yield* cluster.restart(away)
       yield* TestClock.adjust("5 seconds")
       assert.strictEqual((yield* statusOf(cluster, leader)).snapshot.last.index, last.index)
@@ -194,8 +198,7 @@ describe("a node whose snapshot is damaged", () => {
       const leader = yield* leaderOf(cluster)
       const [away = "n1"] = others(cluster, leader)
       yield* proposeAll(cluster, leader, texts(44))
-      yield* cluster.crash(away)
-      cluster.disks.get(away)?.damageSnapshot()
+      yield* crashDamaged(cluster, away)
       yield* cluster.isolate(away)
       yield* cluster.restart(away)
       const { prevLogIndex } = yield* statusOf(cluster, away)
@@ -276,8 +279,7 @@ describe("a node whose snapshot is damaged, while writes go on", () => {
       yield* proposeAll(cluster, leader, texts(44))
       for (const id of [away, leader]) yield* cluster.node(id).takeSnapshot
       yield* TestClock.adjust(100)
-      yield* cluster.crash(away)
-      cluster.disks.get(away)?.damageSnapshot()
+      yield* crashDamaged(cluster, away)
       yield* cluster.restart(away)
       // Without it nothing is committed.
       yield* cluster.isolate(third)
