@@ -5,6 +5,7 @@
 export * as Configuration from "./domain/Configuration.ts"
 export * as Settings from "./domain/Settings.ts"
 export * as ClientHttp from "./layers/ClientHttp.ts"
+export * as KeyValueClient from "./layers/kv/Client.ts"
 export * as KeyValueHttp from "./layers/kv/Http.ts"
 export * as KeyValueProtocol from "./layers/kv/Protocol.ts"
 export * as KeyValueStore from "./layers/kv/Store.ts"

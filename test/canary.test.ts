@@ -15,7 +15,7 @@ import { verdict } from "./canaries/verdict.ts"
 const sourceOf = ({ file }: Canary): string => readFileSync(join(root, file), "utf8")
 
 /** Of the thirty-three rules those whose time is still to come. One that enters the glossary leaves this list and gets a canary. */
-const later = ["L9", "M1", "M3", "M4", "M5", "M6", "M7", "R5"]
+const later = ["L9"]
 
 const implemented = [...readFileSync(join(root, "docs/GLOSSARY.md"), "utf8").matchAll(/^\| ([VLMR]\d+) \|/gm)]
   .flatMap(([, rule]) => rule ?? [])

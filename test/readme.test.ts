@@ -47,7 +47,7 @@ const dev = (port: number, dataDir: string) =>
 
 describe("the README", () => {
   it("shows the examples that run", () => {
-    const files = ["examples/counter.ts", "examples/counter.test.ts"]
+    const files = ["examples/counter.ts", "examples/client.ts", "examples/counter.test.ts"]
     const examples = files.map((file) => readFileSync(join(root, file), "utf8").trim())
     assert.deepStrictEqual(blocks("ts").map((block) => block.trim()), examples)
   })
@@ -76,6 +76,12 @@ describe("the README", () => {
         const onPorts = (line: string) => line.replaceAll(/:710(\d)/g, (_, digit) => `:${port + Number(digit) - 1}`)
         const lines = blocks("sh").join("\n").split("\n").filter((line) => line.startsWith("curl ")).map(onPorts)
         assert.strictEqual(lines.length, 3)
+        const endpoints = [0, 1].map((i) => `http://127.0.0.1:${port + i}`).join(",")
+        const example = (file: string) =>
+          sh(`TITAN_ENDPOINTS=${endpoints} ${process.execPath} ${join(root, "examples", file)}`)
+        const client = example("client.ts")
+        assert.match(client, /^100 true\nnot applied: account\/7 has revision \d+; read it, and decide again\n$/)
+        assert.strictEqual(example("increment.ts") + example("increment.ts"), "10 visits\n20 visits\n")
         const [put, got, deleted] = lines.map((line) => sh(line.replace("curl ", "curl -sS ")))
         assert.match(put ?? "", /^\{"revision":\d+\}$/)
         assert.strictEqual(got, "hello")

@@ -8,8 +8,13 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { createInterface } from "node:readline"
 import type { Readable } from "node:stream"
 
-export interface Child {
+/** A server to start, with its command line. */
+export interface Server {
   readonly id: string
+  readonly args: ReadonlyArray<string>
+}
+
+export interface Child extends Server {
   /** Succeeds once the process is gone, with how it went. */
   readonly gone: Effect.Effect<string>
 }
@@ -35,9 +40,14 @@ const goneOf = (child: ChildProcess): Effect.Effect<string> =>
     return Effect.sync(() => child.off("exit", onExit))
   })
 
+/**
+ * Its channel to this process closes, and the server stops without handing over its leadership: the others stop as well, and one would hand over
+ * to the next.
+ */
 const stop = (child: ChildProcess): Effect.Effect<void> =>
   Effect.suspend(() => {
-    child.kill("SIGTERM")
+    if (child.connected) child.disconnect()
+    else child.kill("SIGTERM")
     return Effect.timeoutOrElse(goneOf(child), {
       duration: killAfterMs,
       orElse: () =>
@@ -48,20 +58,22 @@ const stop = (child: ChildProcess): Effect.Effect<void> =>
     })
   }).pipe(Effect.asVoid)
 
-/** Starts a server in a session of its own, so that Ctrl-C reaches it through this process alone. It ends with the scope. */
-export const start = (
-  id: string,
-  position: number,
-  args: ReadonlyArray<string>
-): Effect.Effect<Child, never, Scope.Scope> =>
+const spawned = ({ args, id }: Server, position: number): ChildProcess => {
+  const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", "pipe", "pipe", "ipc"] })
+  const prefix = prefixed(id, position)
+  forward(child.stdout, process.stdout, prefix)
+  forward(child.stderr, process.stderr, prefix)
+  child.on("error", (error) => process.stderr.write(`${prefix}${error.message}\n`))
+  return child
+}
+
+/** Starts servers, each in a session of its own, so that Ctrl-C reaches them through this process alone. They end together, with the scope. */
+export const start = (servers: ReadonlyArray<Server>): Effect.Effect<ReadonlyArray<Child>, never, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.sync(() => {
-      const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", "pipe", "pipe", "ipc"] })
-      const prefix = prefixed(id, position)
-      forward(child.stdout, process.stdout, prefix)
-      forward(child.stderr, process.stderr, prefix)
-      child.on("error", (error) => process.stderr.write(`${prefix}${error.message}\n`))
-      return child
-    }),
-    stop
-  ).pipe(Effect.map((child) => ({ id, gone: goneOf(child) })))
+    Effect.sync(() => servers.map((server, position) => ({ server, process: spawned(server, position) }))),
+    (children) => Effect.forEach(children, (child) => stop(child.process), { concurrency: "unbounded", discard: true })
+  ).pipe(
+    Effect.map((children) =>
+      children.map(({ process: child, server: { args, id } }) => ({ id, args, gone: goneOf(child) }))
+    )
+  )

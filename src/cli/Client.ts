@@ -8,11 +8,13 @@ import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
+import { type KeyValueClient, make as makeStore, type WriteError } from "../layers/kv/Client.ts"
 import * as Protocol from "../layers/kv/Protocol.ts"
+import { serverUrlProblem } from "../layers/kv/RequestUrl.ts"
 import * as RaftClientHttp from "../layers/RaftClientHttp.ts"
-import { type EndpointStatus, type ProposeError, RaftClient, type ReadError } from "../services/RaftClient.ts"
+import { type EndpointStatus, RaftClient, type ReadError } from "../services/RaftClient.ts"
 import type { Malformed } from "../services/StateMachine.ts"
-import { CommandFailed, failed, notMet, unavailable, usageError } from "./Outcome.ts"
+import { CommandFailed, failed, notMet, unavailable, usage, usageError } from "./Outcome.ts"
 import * as Sources from "./Sources.ts"
 
 const onPorts = (ports: ReadonlyArray<number>) => ports.map((port) => `http://127.0.0.1:${port}`)
@@ -94,12 +96,6 @@ export const validKey = (key: string): Effect.Effect<string, CommandFailed> => {
   return problem === undefined ? Effect.succeed(key) : Effect.fail(usageError(problem))
 }
 
-const isEndpoint = (text: string): boolean => {
-  const url = URL.parse(text)
-  return url !== null && /^https?:$/.test(url.protocol) && url.hostname !== "" && url.pathname === "/" &&
-    url.search === ""
-}
-
 /** Nothing listens there. A server that is merely slow may still be the one that was meant, and no other cluster may stand in for it. */
 const isAbsent = (one: EndpointStatus): boolean => one._tag === "Down" && one.reason.includes("ECONNREFUSED")
 
@@ -108,9 +104,9 @@ export const withClient = <A, E>(
   given: Flags,
   effect: Effect.Effect<A, E, RaftClient>
 ): Effect.Effect<A, E | CommandFailed> => {
-  const wrong = given.endpoints.find((text) => !isEndpoint(text))
-  if (wrong !== undefined) {
-    return Effect.fail(usageError(`--endpoint ${wrong}: expected a URL such as http://127.0.0.1:7101`))
+  for (const text of given.endpoints) {
+    const problem = serverUrlProblem(text)
+    if (problem !== undefined) return Effect.fail(usageError(`--endpoint ${text}: ${problem}`))
   }
   if (given.timeoutMs < 1) return Effect.fail(usageError(`--timeout-ms ${given.timeoutMs}: expected at least 1`))
   const clientOf = (endpoints: ReadonlyArray<string>) =>
@@ -128,10 +124,29 @@ export const withClient = <A, E>(
   return Effect.flatMap(chosen, (endpoints) => Effect.provide(effect, clientOf(endpoints)))
 }
 
-const toFailed = (error: ProposeError | ReadError | Malformed): CommandFailed => {
-  const { _tag: tag, message, outcome } = error
-  return new CommandFailed({ exitCode: tag === "Unavailable" ? unavailable : failed, message, tag, outcome })
+/** Errors that do not end with "failed". */
+const exitCodes: Readonly<Record<string, number>> = {
+  Overloaded: unavailable,
+  NoLeader: unavailable,
+  DeadlineExceeded: unavailable,
+  ChangeRefused: notMet,
+  RevisionMismatch: notMet,
+  Malformed: usage
 }
+
+interface Refusal {
+  readonly _tag: string
+  readonly message: string
+  readonly outcome?: string
+}
+
+export const toFailed = ({ _tag: tag, message, outcome }: Refusal): CommandFailed =>
+  new CommandFailed({
+    exitCode: exitCodes[tag] ?? failed,
+    message,
+    tag,
+    ...(outcome === undefined ? {} : { outcome })
+  })
 
 /** The errors of reads are those of writes, which speak of what was applied. */
 const toUnread = (error: ReadError | Malformed): CommandFailed => {
@@ -143,23 +158,12 @@ const toUnread = (error: ReadError | Malformed): CommandFailed => {
   })
 }
 
-/** Sends a command. A condition that is not met, and whatever else is no success, fails. */
-export const propose = (given: Flags, command: Protocol.Command) =>
-  withClient(
-    given,
-    Effect.gen(function*() {
-      const result = yield* Effect.mapError(Protocol.wire.on(yield* RaftClient).propose(command), toFailed)
-      if (result._tag === "Invalid") return yield* usageError(result.message)
-      if (result._tag !== "RevisionMismatch") return result
-      const is = result.revision === 0 ? "does not exist" : `has revision ${result.revision}`
-      return yield* new CommandFailed({
-        exitCode: notMet,
-        message: `not applied: ${command.key} ${is}`,
-        tag: result._tag,
-        outcome: "not-applied"
-      })
-    })
-  )
+/** Writes. A condition that is not met, and whatever else is no success, fails. */
+export const write = <A>(
+  given: Flags,
+  ask: (store: KeyValueClient["Service"]) => Effect.Effect<A, WriteError>
+): Effect.Effect<A, CommandFailed> =>
+  withClient(given, Effect.flatMap(RaftClient, (client) => Effect.mapError(ask(makeStore(client)), toFailed)))
 
 /** Of a stale answer: what it takes into account, and for how long its server has not heard from the leader; null: never. */
 export interface Staleness {

@@ -12,7 +12,7 @@ export const command = Command.make("delete", {
   Effect.gen(function*() {
     const key = yield* Client.validKey(flags.key)
     const condition = yield* Client.condition(flags.ifRevision)
-    const result = yield* Client.propose(flags, { _tag: "Delete", key, ...condition })
-    if (result._tag !== "Deleted" || !result.deleted) return yield* Client.notFound(key)
+    const result = yield* Client.write(flags, (store) => store.delete(key, condition))
+    if (!result.deleted) return yield* Client.notFound(key)
     yield* Client.print(flags, { revision: result.revision, deleted: true }, `deleted at revision ${result.revision}`)
   })).pipe(Command.withDescription("Delete a key. Exit code 3: no such key"))

@@ -93,12 +93,18 @@ const welcome = (members: ReadonlyArray<Member>, leaderId: string): string => {
   ].join("\n")
 }
 
+const restart = (args: ReadonlyArray<string>): string =>
+  ["npx node", ...args.filter((arg) => arg !== stopWithParent)].join(" ")
+
 /** Says which server is gone and goes on with the others; fails once none is left. */
-const watch = (children: ReadonlyArray<Children.Child & { readonly restart: string }>) =>
+const watch = (children: ReadonlyArray<Children.Child>) =>
   Effect.forEach(
     children,
-    ({ gone, id, restart }) =>
-      Effect.flatMap(gone, (how) => Console.error(`${id} ${how}; the others go on. To start it again:\n  ${restart}`)),
+    ({ args, gone, id }) =>
+      Effect.flatMap(
+        gone,
+        (how) => Console.error(`${id} ${how}; the others go on. To start it again:\n  ${restart(args)}`)
+      ),
     { concurrency: "unbounded", discard: true }
   ).pipe(
     Effect.andThen(
@@ -138,15 +144,11 @@ export const command = Command.make("dev", {
       url: `http://${host}:${port + i}`
     }))
     yield* Effect.forEach(members, (member) => portProblem(member.port), { discard: true })
-    const children = yield* Effect.forEach(
-      members,
-      (member, i) => {
-        const args = argsOf(member, { directory, members, semiSpace, tuning })
-        const restart = ["npx node", ...args.filter((arg) => arg !== stopWithParent)].join(" ")
-        return Effect.map(Children.start(member.id, i, args), (child) => ({ ...child, restart }))
-      },
-      { concurrency: "unbounded" }
-    )
+    const servers = members.map((member) => ({
+      id: member.id,
+      args: argsOf(member, { directory, members, semiSpace, tuning })
+    }))
+    const children = yield* Children.start(servers)
     const announce = Effect.flatMap(leader(members), (id) => Console.log(welcome(members, id)))
     return yield* Effect.raceFirst(watch(children), Effect.andThen(announce, Effect.never))
   }).pipe(Effect.scoped)).pipe(

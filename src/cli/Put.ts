@@ -32,7 +32,7 @@ export const command = Command.make("put", {
     const value = flags.value === "-" ? yield* stdinBytes : new TextEncoder().encode(flags.value)
     const problem = valueProblem(value)
     if (problem !== undefined) return yield* usageError(problem)
-    const { revision } = yield* Client.propose(flags, { _tag: "Put", key, value, ...condition })
+    const { revision } = yield* Client.write(flags, (store) => store.put(key, value, condition))
     yield* Client.print(flags, { revision }, `revision ${revision}`)
   })).pipe(
     Command.withDescription("Write a value; prints its revision"),

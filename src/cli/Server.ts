@@ -19,11 +19,14 @@ import * as RaftHttp from "../layers/RaftHttp.ts"
 import * as StorageFile from "../layers/StorageFile.ts"
 import * as TransportHttp from "../layers/TransportHttp.ts"
 import * as RaftNode from "../services/RaftNode.ts"
+import type { UrlOf } from "../services/ServerStatus.ts"
 import type { StorageError } from "../services/Storage.ts"
 import type { Cluster } from "./Cluster.ts"
 
 export interface Options {
   readonly cluster: Cluster
+  /** Of the data directory, or of the cluster that this server begins or has joined. */
+  readonly clusterId: string
   readonly directory: string
   readonly settings: Partial<Settings>
   readonly valueBytesMax: number
@@ -50,16 +53,23 @@ export const listener = (): Server => {
   return server
 }
 
-/** A member without an address would neither be reached nor let in: the server would stand apart from its own cluster. */
-const allMembersHaveAddresses = (urls: ReadonlyMap<NodeId, string>) =>
+/** Where servers are: as the flags say, which are this server's own view of the network, or as the configuration in force does. */
+const urlsOf = (urls: ReadonlyMap<NodeId, string>, { status }: RaftNode.RaftNode["Service"]): UrlOf => (id) =>
+  urls.get(id) ?? Effect.runSync(status).configuration.addresses.get(id)
+
+/**
+ * A member without an address is not reached: this server may stand apart from its own cluster, and does not know where to send clients. Where the others
+ * are enough it is of use all the same, and an address may come with the log.
+ */
+const warnOfUnknownAddresses = (urls: ReadonlyMap<NodeId, string>) =>
   Layer.effectDiscard(Effect.gen(function*() {
-    const { configuration } = yield* (yield* RaftNode.RaftNode).status
-    const missing = Configuration.members(configuration).filter((id) => !urls.has(id))
+    const node = yield* RaftNode.RaftNode
+    const urlOf = urlsOf(urls, node)
+    const { configuration, id } = yield* node.status
+    const missing = Configuration.members(configuration).filter((one) => urlOf(one) === undefined)
     if (missing.length === 0) return
-    const message = `the data directory says that ${
-      missing.join(", ")
-    } belongs to this cluster: give every member a --peer`
-    return yield* new RaftNode.SettingsError({ message })
+    const text = "members whose address nobody said are not reached: give each a --peer, or titan member add ID URL"
+    yield* Effect.annotateLogs(Effect.logWarning(text), { node: id, members: missing.join(" ") })
   }))
 
 /** How long a client may take to send a request, its body included. */
@@ -71,12 +81,13 @@ const commandOverheadBytes = 256
 /** Everything the routes need is provided around `serve`: what is first built inside of it exists once more there. */
 export const layer = (
   options: Options
-): Layer.Layer<RaftNode.RaftNode, StorageError | RaftNode.SettingsError | ServeError> => {
-  const { clusterId, id, listen, urls } = options.cluster
-  const urlOf = (peer: string) => urls.get(peer)
-  const storage = StorageFile.layer({ directory: options.directory, clusterId, nodeId: id })
+): Layer.Layer<RaftNode.RaftNode | PeerInbox, StorageError | RaftNode.SettingsError | ServeError> => {
+  const { begins, id, listen, urls } = options.cluster
+  const storage = StorageFile.layer({ directory: options.directory, clusterId: options.clusterId, nodeId: id })
   const transport = TransportHttp.layer({ id, urls })
-  const configuration = Configuration.ofVoters([...urls.keys()].toSorted())
+  const configuration = begins._tag === "Join"
+    ? Configuration.unknown
+    : Configuration.ofVoters([...urls.keys()].toSorted(), urls)
   // Clients at /rpc send commands as bytes: the limit on values holds there as a limit on commands.
   const commandBytesMax = options.valueBytesMax + Protocol.keyBytesMax + commandOverheadBytes
   const node = RaftNode.layer({ configuration, settings: options.settings, commandBytesMax }).pipe(
@@ -84,9 +95,11 @@ export const layer = (
     Layer.provideMerge(transport),
     Layer.provide(storage)
   )
-  const routes = Layer.unwrap(Effect.map(PeerInbox, ({ isRefusedBy }) => {
+  const routes = Layer.unwrap(Effect.gen(function*() {
+    const { isRefusedBy } = yield* PeerInbox
+    const urlOf = urlsOf(urls, yield* RaftNode.RaftNode)
     // Never send a client where this server was refused: it would write to another cluster.
-    const trusted = (peer: string) => isRefusedBy(peer) ? undefined : urlOf(peer)
+    const trusted: UrlOf = (peer) => isRefusedBy(peer) ? undefined : urlOf(peer)
     return Layer.mergeAll(
       KvHttp.layer({ urlOf: trusted, valueBytesMax: options.valueBytesMax }),
       ClientHttp.layer({ urlOf: trusted }),
@@ -96,7 +109,8 @@ export const layer = (
   const http = NodeHttpServer.layer(listener, {
     host: listen.host,
     port: listen.port,
-    gracefulShutdownTimeout: "1 second",
+    // Whoever waited for an answer has one by then; what is left are connections that nobody else would end.
+    gracefulShutdownTimeout: "200 millis",
     websocket: RaftHttp.websocket
   })
   return HttpRouter.serve(routes, {
@@ -105,7 +119,7 @@ export const layer = (
     disableListenLog: true
   }).pipe(
     Layer.provide(http),
-    Layer.provide(allMembersHaveAddresses(urls)),
+    Layer.provide(warnOfUnknownAddresses(urls)),
     // Built first: nobody is let in before the log is read.
     Layer.provideMerge(node)
   )

@@ -14,13 +14,16 @@ import * as Delete from "./Delete.ts"
 import * as Dev from "./Dev.ts"
 import * as Get from "./Get.ts"
 import * as List from "./List.ts"
+import * as Member from "./Member.ts"
 import { CommandFailed, failed, usage } from "./Outcome.ts"
 import * as Put from "./Put.ts"
+import * as Recover from "./Recover.ts"
 import * as Serve from "./Serve.ts"
 import { Stopping } from "./Signals.ts"
 import * as Snapshot from "./Snapshot.ts"
 import * as Sources from "./Sources.ts"
 import * as Status from "./Status.ts"
+import * as TransferLeader from "./TransferLeader.ts"
 
 const titan = Command.make("titan", {}, () => Serve.serve(Serve.single)).pipe(
   Command.withSharedFlags({
@@ -43,7 +46,10 @@ const titan = Command.make("titan", {}, () => Serve.serve(Serve.single)).pipe(
     Delete.command,
     List.command,
     Status.command,
-    Snapshot.command
+    Member.command,
+    TransferLeader.command,
+    Snapshot.command,
+    Recover.command
   ])
 )
 

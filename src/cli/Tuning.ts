@@ -34,7 +34,14 @@ const numbers: ReadonlyArray<readonly [flag: string, setting: NumberSetting, tex
     "clock-drift-percent",
     "clockDriftPercentMax",
     "How far two servers' clocks may run apart; leases are that much shorter"
-  ]
+  ],
+  [
+    "promotion-lag-entries",
+    "promotionLagEntriesMax",
+    "A learner has caught up when it is at most this many entries behind"
+  ],
+  ["sessions", "sessionsMax", "Most sessions to keep; to open another one, the least recently used one expires"],
+  ["session-timeout-ms", "sessionTimeoutMs", "A session that is not used for this long expires"]
 ]
 
 const variable = (flag: string): string => `TITAN_${flag.toUpperCase().replaceAll("-", "_")}`

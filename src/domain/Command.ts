@@ -43,6 +43,16 @@ export type Refusal =
   | { readonly _tag: "NotLeader"; readonly leaderId: NodeId | undefined }
   /** The leader holds too many uncommitted bytes (rule L10). The request had no effect. */
   | { readonly _tag: "Overloaded" }
+  /** The configuration cannot be changed so, or not now, or leadership not be transferred; `message` says why. Nothing was changed. */
+  | { readonly _tag: "Impossible"; readonly reason: Impossible; readonly message: string }
+  /** This server stopped leading before it knew what becomes of the request. */
+  | { readonly _tag: "OutcomeUnknown" }
+
+/**
+ * Why a change or a transfer is refused. To be tried again: `NotReady` (a new leader has to commit an entry of its own first, rule M1), `Pending`
+ * (another one is under way), `NotCaughtUp`. Otherwise: `QuorumLost` (too few of the voters that would be left are heard from), `Invalid`.
+ */
+export type Impossible = "NotReady" | "Pending" | "NotCaughtUp" | "QuorumLost" | "Invalid"
 
 /** Where a log begins: after `prev`, under `configuration`. All before it is in a snapshot. */
 export interface Start {
@@ -71,6 +81,21 @@ export type Command =
   /** The reads are confirmed: answer each from the state machine, which has applied `index`. */
   | { readonly _tag: "ServeRead"; readonly requestIds: ReadonlyArray<RequestId>; readonly index: LogIndex }
   | { readonly _tag: "Refuse"; readonly requestIds: ReadonlyArray<RequestId>; readonly refusal: Refusal }
+  /** What was asked, a change or a transfer, has happened. */
+  | { readonly _tag: "Complete"; readonly requestId: RequestId }
+  /** The leadership has ended after a successor was told to stand: the transfer has happened if that one leads next. */
+  | { readonly _tag: "HandedOver"; readonly requestId: RequestId }
+  /** A learner that is to be promoted has not caught up for long: it does not run, or entries come in faster than it takes them. */
+  | { readonly _tag: "ReportLearner"; readonly id: NodeId; readonly missing: number }
+  /** Another configuration is in force. `committed`: the latest that is known to stay. */
+  | {
+    readonly _tag: "AnnounceConfiguration"
+    readonly configuration: Configuration
+    readonly index: LogIndex
+    readonly committed: Configuration
+    /** Whether this server was a member of the one before. */
+    readonly wasMember: boolean
+  }
   /** The role, the term or the known leader changed. */
   | {
     readonly _tag: "AnnounceRole"

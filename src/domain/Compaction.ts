@@ -2,6 +2,7 @@
  * Log compaction (paper §7): when a snapshot is due, what a new one lets the log give up, and the receiver's side of InstallSnapshot
  * (Figure 13). The bytes are the driver's.
  */
+import * as Configuration from "./Configuration.ts"
 import type { LogIndex } from "./Entry.ts"
 import * as Log from "./Log.ts"
 import type { NodeId } from "./NodeId.ts"
@@ -12,11 +13,15 @@ import type { Snapshot } from "./Snapshot.ts"
 import * as Turn from "./Turn.ts"
 
 /** The state machine has applied everything up to `index`; there may be enough of it for a snapshot now. */
-export const onApplied = (state: NodeState, index: LogIndex, turn: Turn.Turn): NodeState => {
+export const onApplied = (state: NodeState, index: LogIndex, logTimeMs: number, turn: Turn.Turn): NodeState => {
   if (index <= state.lastApplied) return state
   const from = Math.max(state.lastApplied, state.snapshot.last.index) + 1
   const unsnapshottedBytes = state.unsnapshottedBytes + Log.bytesOf(state.log, { from, to: index })
-  const applied: NodeState = { ...state, lastApplied: index, unsnapshottedBytes }
+  const isAhead = logTimeMs > state.logTime.ms + turn.nowMs - state.logTime.atMs
+  const logTime = isAhead
+    ? { appliedMs: logTimeMs, ms: logTimeMs, atMs: turn.nowMs }
+    : { ...state.logTime, appliedMs: logTimeMs }
+  const applied: NodeState = { ...state, lastApplied: index, unsnapshottedBytes, logTime }
   return isDue(applied) ? takeSnapshot(applied, turn) : applied
 }
 
@@ -73,7 +78,7 @@ const compact = (state: NodeState, index: LogIndex, turn: Turn.Turn): NodeState 
   if (index <= state.log.prev.index) return state
   const log = Log.compact(state.log, index)
   turn.commands.push({ _tag: "Compact", start: { prev: log.prev, configuration: configurationAt(state, index) } })
-  const compacted: NodeState = { ...state, log }
+  const compacted: NodeState = { ...state, log, configuration: Configuration.compacted(state.configuration, index) }
   if (!isLeader(compacted)) return compacted
   const progress = new Map(compacted.role.progress)
   for (const [id, known] of progress) {
@@ -106,7 +111,10 @@ export const onSnapshotReceived = (
     commitIndex: last.index,
     snapshot,
     unsnapshottedBytes: 0,
-    configuration: snapshot.configuration
+    // A log that holds the snapshot's last entry agrees with it on every configuration up to there.
+    configuration: keepsLog
+      ? follower.configuration
+      : Configuration.beginning({ index: last.index, configuration: snapshot.configuration })
   }
 }
 

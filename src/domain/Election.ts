@@ -7,8 +7,8 @@ import type { RequestPreVote, RequestPreVoteResponse, RequestVote, RequestVoteRe
 import type { NodeId } from "./NodeId.ts"
 import {
   isLeader,
-  isSelfVoter,
   leaderIdOf,
+  mayStand,
   needsSnapshot,
   type NodeState,
   peersOf,
@@ -26,15 +26,15 @@ export const believesInLeader = (state: NodeState, nowMs: number): boolean =>
 /** "If election timeout elapses without receiving AppendEntries RPC from current leader or granting vote" (Figure 2). */
 export const onElectionTimeout = (state: NodeState, turn: Turn.Turn): NodeState => {
   // Whoever cannot apply what is committed cannot serve anybody as leader.
-  if (!isSelfVoter(state) || needsSnapshot(state)) {
+  if (!mayStand(state) || needsSnapshot(state)) {
     return withElectionDeadline(becomeFollower(state, undefined, turn), turn.nowMs)
   }
-  return state.settings.preVote ? becomePreCandidate(state, turn) : becomeCandidate(state, turn)
+  return state.settings.preVote ? becomePreCandidate(state, turn) : becomeCandidate(state, false, turn)
 }
 
 const becomePreCandidate = (state: NodeState, turn: Turn.Turn): NodeState => {
   const votes = new Map([[state.id, true]])
-  if (Quorum.tally(state.configuration, votes) === "won") return becomeCandidate(state, turn)
+  if (Quorum.tally(state.configuration.latest, votes) === "won") return becomeCandidate(state, false, turn)
   for (const peer of peersOf(state)) {
     Turn.send(turn, peer, { _tag: "RequestPreVote", term: state.term + 1, last: Log.lastId(state.log) })
   }
@@ -42,14 +42,14 @@ const becomePreCandidate = (state: NodeState, turn: Turn.Turn): NodeState => {
 }
 
 /** Asks for votes, its own among them, once its own is durable. */
-const becomeCandidate = (state: NodeState, turn: Turn.Turn): NodeState => {
+export const becomeCandidate = (state: NodeState, isTransfer: boolean, turn: Turn.Turn): NodeState => {
   const term = state.term + 1
   for (const peer of peersOf(state)) {
-    Turn.promise(turn, peer, { _tag: "RequestVote", term, last: Log.lastId(state.log) })
+    Turn.promise(turn, peer, { _tag: "RequestVote", term, last: Log.lastId(state.log), isTransfer })
   }
   Turn.promise(turn, state.id, { _tag: "RequestVoteResponse", term, voteGranted: true })
   return withElectionDeadline(
-    { ...state, term, votedFor: state.id, role: { _tag: "Candidate", votes: new Map() } },
+    { ...state, term, votedFor: state.id, role: { _tag: "Candidate", votes: new Map(), isTransfer } },
     turn.nowMs
   )
 }
@@ -61,7 +61,9 @@ const becomeCandidate = (state: NodeState, turn: Turn.Turn): NodeState => {
  */
 export const onRequestVote = (state: NodeState, from: NodeId, message: RequestVote, turn: Turn.Turn): NodeState => {
   const repeated = state.votedFor === from
-  const free = state.votedFor === undefined && leaderIdOf(state) === undefined && !believesInLeader(state, turn.nowMs)
+  // Where the leader itself hands over, loyalty to it is no reason to deny (rule M7).
+  const isLoyal = !message.isTransfer && believesInLeader(state, turn.nowMs)
+  const free = state.votedFor === undefined && leaderIdOf(state) === undefined && !isLoyal
   const voteGranted = repeated || (free && isUpToDate(message.last, Log.lastId(state.log)))
   const response: RequestVoteResponse = { _tag: "RequestVoteResponse", term: state.term, voteGranted }
   if (!voteGranted) {
@@ -85,13 +87,13 @@ export const onRequestVoteResponse = (
 ): NodeState => {
   if (state.role._tag !== "Candidate") return state
   const votes = withVote(state.role.votes, from, message.voteGranted)
-  switch (Quorum.tally(state.configuration, votes)) {
+  switch (Quorum.tally(state.configuration.latest, votes)) {
     case "won":
       return becomeLeader(state, turn)
     case "lost":
       return becomeFollower(state, undefined, turn)
     case "pending":
-      return { ...state, role: { _tag: "Candidate", votes } }
+      return { ...state, role: { ...state.role, votes } }
   }
 }
 
@@ -119,9 +121,9 @@ export const onRequestPreVoteResponse = (
   if (state.role._tag !== "PreCandidate") return state
   if (message.voteGranted && message.term !== state.term + 1) return state
   const votes = withVote(state.role.votes, from, message.voteGranted)
-  switch (Quorum.tally(state.configuration, votes)) {
+  switch (Quorum.tally(state.configuration.latest, votes)) {
     case "won":
-      return becomeCandidate(state, turn)
+      return becomeCandidate(state, false, turn)
     case "lost":
       return becomeFollower(state, undefined, turn)
     case "pending":

@@ -1,7 +1,8 @@
 /**
  * What can happen to a node. Events that report are past tense, events that ask are verbs.
  */
-import type { LogIndex, Term } from "./Entry.ts"
+import type { Change } from "./Configuration.ts"
+import type { LogIndex, Sequenced, Term } from "./Entry.ts"
 import type { Message } from "./Message.ts"
 import type { NodeId } from "./NodeId.ts"
 import type { Snapshot } from "./Snapshot.ts"
@@ -12,6 +13,8 @@ export type RequestId = number
 export interface Proposal {
   readonly requestId: RequestId
   readonly bytes: Uint8Array
+  /** `undefined`: without a session, so that a retry may be applied again. */
+  readonly sequenced: Sequenced | undefined
 }
 
 /**
@@ -24,8 +27,8 @@ export type Event =
   /** Time has passed; send it when `nextDeadlineMs` has come. */
   | { readonly _tag: "Ticked" }
   | { readonly _tag: "Received"; readonly from: NodeId; readonly message: Message }
-  /** The state machine has applied everything up to `index`. */
-  | { readonly _tag: "Applied"; readonly index: LogIndex }
+  /** The state machine has applied everything up to `index`, and the log's own time is `logTimeMs` there. */
+  | { readonly _tag: "Applied"; readonly index: LogIndex; readonly logTimeMs: number }
   /** Messages to `peer` may have been lost: its connection broke or its queue overflowed. */
   | { readonly _tag: "PeerLost"; readonly peer: NodeId }
   /** This server's own snapshot is durable. */
@@ -39,6 +42,11 @@ export type Event =
   /** A snapshot from the leader of `term` came in whole, was checked, and is durable beside the present one. */
   | { readonly _tag: "SnapshotReceived"; readonly from: NodeId; readonly term: Term; readonly snapshot: Snapshot }
   | { readonly _tag: "Propose"; readonly proposals: ReadonlyArray<Proposal> }
+  | { readonly _tag: "OpenSession"; readonly requestId: RequestId }
   | { readonly _tag: "Read"; readonly requestIds: ReadonlyArray<RequestId>; readonly by: ReadBy }
+  /** Change the configuration: all of `changes` at once. */
+  | { readonly _tag: "Reconfigure"; readonly requestId: RequestId; readonly changes: ReadonlyArray<Change> }
+  /** Make `to` the leader; `undefined`: whoever is best suited. */
+  | { readonly _tag: "TransferLeadership"; readonly requestId: RequestId; readonly to: NodeId | undefined }
 
 export const ticked: Event = { _tag: "Ticked" }

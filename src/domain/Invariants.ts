@@ -3,10 +3,11 @@
  * every step; a finding names the rule or the property of the paper's Figure 3 that does not hold.
  */
 import type { Command, Send } from "./Command.ts"
+import { type Configuration, isJoint, isMember, votersMoved } from "./Configuration.ts"
 import { sizeBytes } from "./Entry.ts"
 import * as Log from "./Log.ts"
 import type { NodeId } from "./NodeId.ts"
-import { isLeader, type LeaderState, needsSnapshot, type NodeState, peersOf } from "./NodeState.ts"
+import { isLeader, type LeaderState, mayStand, needsSnapshot, type NodeState, peersOf } from "./NodeState.ts"
 
 /** A promise that the algorithm or a peer must never break was broken: the node stops rather than go on. */
 export class BrokenPromise extends Error {
@@ -50,6 +51,7 @@ export const checkState = (state: NodeState): ReadonlyArray<string> => {
     Log.entryAt(log, log.lastIndex)?.index === log.lastIndex || log.lastIndex === log.prev.index,
     "indices are positions"
   )
+  checkConfigurations(state, found)
   if (state.role._tag === "Candidate") expect(found, state.votedFor === state.id, "a candidate votes for itself")
   if (isLeader(state)) checkLeader(state, found)
   return found
@@ -105,6 +107,34 @@ const checkLeader = (state: LeaderState, found: Findings): void => {
   expect(found, bytes === role.uncommittedBytes, "uncommittedBytes adds up (L10)")
 }
 
+/** What is in force is what the log says (rule M2), and the log changes one voter at a time, or several by way of both majorities (M3, M4). */
+const checkConfigurations = ({ configuration, log }: NodeState, found: Findings): void => {
+  const { along, latest, latestIndex } = configuration
+  const last = along[along.length - 1]
+  expect(found, last?.configuration === latest && last.index === latestIndex, "the last configuration is in force (M2)")
+  expect(found, along[0].index <= log.prev.index, "it is known which configuration a log begins with (M2)")
+  for (let i = 1; i < along.length; i++) {
+    const [before, next] = [along[i - 1], along[i]]
+    if (before === undefined || next === undefined) continue
+    const payload = Log.entryAt(log, next.index)?.payload
+    const isHeld = payload?._tag === "Configuration" && payload.configuration === next.configuration
+    expect(found, isHeld && before.index < next.index, "a configuration after the log's start is an entry of it (M2)")
+    expect(
+      found,
+      isAllowed(before.configuration, next.configuration),
+      "one voter moves at a time, or all jointly (M3, M4)"
+    )
+  }
+}
+
+const isSameVoters = (a: ReadonlyArray<NodeId>, b: ReadonlyArray<NodeId>): boolean =>
+  a.length === b.length && a.every((id) => b.includes(id))
+
+const isAllowed = (before: Configuration, next: Configuration): boolean => {
+  if (isJoint(before)) return !isJoint(next) && isSameVoters(before.voters, next.voters)
+  return isJoint(next) ? isSameVoters(before.voters, next.outgoing) : votersMoved(before, next) <= 1
+}
+
 /** Every property that does not hold between two states and of the commands between them; empty when all do. */
 export const checkStep = (
   before: NodeState,
@@ -123,6 +153,7 @@ export const checkStep = (
   const start = Math.max(after.snapshot.last.index, before.log.prev.index)
   expect(found, after.log.prev.index <= start, "a snapshot stands for all that is compacted")
   checkLeadership(before, after, found)
+  checkMembership(before, after, commands, found)
   checkDurability(before, after, commands, found)
   checkApplied(before, after, commands, found)
   return found
@@ -138,7 +169,9 @@ const checkLeadership = (before: NodeState, after: NodeState, found: Findings): 
     expect(found, after.role.round >= before.role.round, "read rounds only grow")
     for (const [id, progress] of before.role.progress) {
       const next = after.role.progress.get(id)
-      const isKept = (next?.matchIndex ?? Infinity) >= progress.matchIndex
+      // Whoever is added anew may have another disk than the one of that name that was removed.
+      const isNew = !isMember(before.configuration.latest, id) && isMember(after.configuration.latest, id)
+      const isKept = isNew || (next?.matchIndex ?? Infinity) >= progress.matchIndex
       expectOf(found, isKept, "matchIndex never falls in a leadership (L4)", id)
     }
   } else {
@@ -154,6 +187,43 @@ const checkLeadership = (before: NodeState, after: NodeState, found: Findings): 
     !advanced || Log.termAt(after.log, after.commitIndex) === after.term,
     "a leader commits its own term's entries (L1)"
   )
+}
+
+/** What a step may do to the membership, and who may lead or stand because of it. */
+const checkMembership = (
+  before: NodeState,
+  after: NodeState,
+  commands: ReadonlyArray<Command>,
+  found: Findings
+): void => {
+  const { latest, latestIndex } = after.configuration
+  const written = commands.find((command) => command._tag === "Persist")?.write.entries ?? []
+  const configurations = written.filter(({ payload }) => payload._tag === "Configuration")
+  for (const { index } of configurations) {
+    expect(
+      found,
+      after.configuration.along.some((one) => one.index === index),
+      "a configuration is in force on append (M2)"
+    )
+  }
+  const stands = after.role._tag === "Candidate" && after.term > before.term
+  expect(found, !stands || mayStand(before), "only a voter stands for election (M6)")
+  if (!isLeader(after)) return
+  const { role: { termStartIndex, transfer } } = after
+  const isOwn = isLeader(before) && configurations.length > 0
+  const isReady = after.commitIndex >= termStartIndex && before.configuration.latestIndex <= after.commitIndex
+  expect(found, !isOwn || isReady, "the configuration changes when what came before is committed (M1, M3)")
+  const isKnown = latestIndex <= after.commitIndex && termStartIndex <= after.commitIndex
+  // A joint configuration is not left while leadership is handed over.
+  const isLeaving = isJoint(latest) && transfer !== undefined
+  expect(found, !isKnown || isLeaving || latest.voters.includes(after.id), "a leader that is no voter steps down (M6)")
+  const accepts = commands.some(({ _tag }) => _tag === "Accept")
+  const isHandingOver = isLeader(before) && before.role.transfer !== undefined && transfer !== undefined
+  expect(found, !isHandingOver || !accepts, "nothing is proposed while leadership is handed over (M7)")
+  for (const [id] of after.role.progress) {
+    const isNew = isLeader(before) && !before.role.progress.has(id)
+    expectOf(found, !isNew || isMember(latest, id), "a leader sends entries to members (M3)", id)
+  }
 }
 
 /** Design rule 1: what promises durability rides in a `then`, behind a write that holds what it promises. */

@@ -1,5 +1,5 @@
 /**
- * What servers say to each other (paper Figure 2, thesis §9.6). `term` is the sender's term unless said otherwise.
+ * What servers say to each other (paper Figure 2, thesis §3.10, §6.4, §9.6). `term` is the sender's term unless said otherwise.
  */
 import type { Entry, EntryId, LogIndex, Term } from "./Entry.ts"
 
@@ -8,6 +8,8 @@ export interface RequestVote {
   readonly term: Term
   /** The candidate's last entry (paper: lastLogIndex, lastLogTerm). */
   readonly last: EntryId
+  /** The leader itself has asked the candidate to stand: nobody is to be loyal to that leader (thesis §3.10, §4.2.3; rule M7). */
+  readonly isTransfer: boolean
 }
 
 export interface RequestVoteResponse {
@@ -82,6 +84,12 @@ export interface RequestReadIndexResponse {
   readonly readIndex: LogIndex | undefined
 }
 
+/** The leader of `term` hands over: "start an election now" (thesis §3.10). */
+export interface TimeoutNow {
+  readonly _tag: "TimeoutNow"
+  readonly term: Term
+}
+
 export type Message =
   | RequestVote
   | RequestVoteResponse
@@ -91,3 +99,4 @@ export type Message =
   | AppendEntriesResponse
   | RequestReadIndex
   | RequestReadIndexResponse
+  | TimeoutNow

@@ -2,12 +2,13 @@
  * What a leader sends: entries through a window of AppendEntries per follower (thesis §10.2), and heartbeats. Followers are sent to in
  * parallel with the leader's own write (thesis §10.2.1).
  */
+import * as Configuration from "./Configuration.ts"
 import { type Entry, type LogIndex, sizeBytes, type Term } from "./Entry.ts"
 import { broken } from "./Invariants.ts"
 import * as Log from "./Log.ts"
 import type { NodeId } from "./NodeId.ts"
-import { type LeaderState, peersOf } from "./NodeState.ts"
-import { becomeSnapshot, type Progress } from "./Progress.ts"
+import { configurationsIn, type LeaderState } from "./NodeState.ts"
+import { becomeSnapshot, initial, type Progress } from "./Progress.ts"
 import * as Turn from "./Turn.ts"
 
 const bytesOf = (entries: ReadonlyArray<Entry>): number => entries.reduce((sum, entry) => sum + sizeBytes(entry), 0)
@@ -28,13 +29,40 @@ export const appendAndReplicate = (
     round: 0,
     result: { _tag: "Matched", matchIndex: last.index }
   })
+  const configurations = configurationsIn(entries)
   let next: LeaderState = {
     ...state,
     log: Log.append(state.log, entries),
     role: { ...state.role, uncommittedBytes: state.role.uncommittedBytes + bytesOf(entries) }
   }
-  for (const peer of peersOf(state)) next = replicateTo(next, peer, turn)
+  if (configurations.length > 0) {
+    const changed = { ...next, configuration: Configuration.appended(state.configuration, configurations) }
+    next = withNewcomers(changed, state.configuration.latest, turn)
+  }
+  for (const peer of followersOf(next)) next = replicateTo(next, peer, turn)
   return next
+}
+
+/** Everybody whom this leader sends entries to: the members, and whoever was removed and has not heard of it yet. */
+export const followersOf = (state: LeaderState): ReadonlyArray<NodeId> =>
+  [...state.role.progress.keys()].filter((id) => id !== state.id)
+
+/**
+ * A configuration is in force on append (thesis §4.1): whoever is new in it is sent to from now on. Nothing is known of it, also where one of that
+ * name was removed and is still told so: that one may have had another disk. Nobody is dropped: see `Membership.ts`.
+ */
+const withNewcomers = (
+  state: LeaderState,
+  before: Configuration.Configuration,
+  turn: Turn.Turn
+): LeaderState => {
+  const newcomers = Configuration.members(state.configuration.latest).filter((id) =>
+    !Configuration.isMember(before, id) && id !== state.id
+  )
+  if (newcomers.length === 0) return state
+  const progress = new Map(state.role.progress)
+  for (const id of newcomers) progress.set(id, initial(state.log.lastIndex, turn.nowMs))
+  return { ...state, role: { ...state.role, progress } }
 }
 
 /** The entries to send from `from` on. Those just appended go out as the very array that is written, so that they are encoded once. */
@@ -126,13 +154,20 @@ const fillWindow = (
  * round, and finds out about losses: a follower that misses something before it rejects it (rule L7).
  */
 export const sendHeartbeats = (state: LeaderState, turn: Turn.Turn): void => {
-  for (const peer of peersOf(state)) {
+  for (const peer of followersOf(state)) {
     const progress = state.role.progress.get(peer)
     // Below its start the log knows nothing, and a follower in need of a snapshot is only to hear that there is a leader.
     if (progress !== undefined) {
       sendAppendEntries(state, peer, Math.max(progress.nextIndex, Log.firstIndex(state.log)), [], turn)
     }
   }
+}
+
+/** Tells `to`, which holds everything up to the commit index, how far that is. */
+export const sendCommitIndex = (state: LeaderState, to: NodeId, turn: Turn.Turn): void => {
+  const progress = state.role.progress.get(to)
+  if (progress === undefined) return
+  sendAppendEntries(state, to, Math.max(progress.matchIndex + 1, Log.firstIndex(state.log)), [], turn)
 }
 
 export const withProgress = (state: LeaderState, id: NodeId, progress: Progress): LeaderState => ({

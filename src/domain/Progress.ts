@@ -19,8 +19,10 @@ interface Known {
   readonly nextIndex: LogIndex
   /** The last entry the follower has *proved* to hold durably; it never shrinks within a leadership (rule L4). */
   readonly matchIndex: LogIndex
-  /** When the follower was last heard, for check-quorum (rule V9). */
+  /** When the follower was last heard, for check-quorum (rule V9); at first when it was first sent to. */
   readonly lastContactMs: number
+  /** Whether it was heard in this leadership. */
+  readonly hasAnswered: boolean
   /** The latest read round it acknowledged (rule R2). */
   readonly ackedRound: number
   /** It has lost its state, not its log: entries go to it as ever, and the latest snapshot beside them. */
@@ -54,6 +56,7 @@ export const initial = (lastIndex: LogIndex, nowMs: number): Progress => ({
   nextIndex: lastIndex + 1,
   matchIndex: 0,
   lastContactMs: nowMs,
+  hasAnswered: false,
   ackedRound: 0,
   needsState: false,
   awaitingResponse: false
@@ -64,6 +67,7 @@ export const becomeProbe = (progress: Progress, nextIndex: LogIndex): Probe => (
   nextIndex: Math.max(nextIndex, progress.matchIndex + 1),
   matchIndex: progress.matchIndex,
   lastContactMs: progress.lastContactMs,
+  hasAnswered: progress.hasAnswered,
   ackedRound: progress.ackedRound,
   needsState: progress.needsState,
   awaitingResponse: false
@@ -74,6 +78,7 @@ export const becomeReplicate = (progress: Progress): Replicate => ({
   nextIndex: progress.matchIndex + 1,
   matchIndex: progress.matchIndex,
   lastContactMs: progress.lastContactMs,
+  hasAnswered: progress.hasAnswered,
   ackedRound: progress.ackedRound,
   needsState: progress.needsState,
   inflight: [],
@@ -85,6 +90,7 @@ export const becomeSnapshot = (progress: Progress, snapshotIndex: LogIndex): Sna
   nextIndex: snapshotIndex + 1,
   matchIndex: progress.matchIndex,
   lastContactMs: progress.lastContactMs,
+  hasAnswered: progress.hasAnswered,
   ackedRound: progress.ackedRound,
   needsState: progress.needsState,
   snapshotIndex
@@ -94,6 +100,7 @@ export const becomeSnapshot = (progress: Progress, snapshotIndex: LogIndex): Sna
 export const heard = (progress: Progress, round: number, nowMs: number): Progress => ({
   ...progress,
   lastContactMs: nowMs,
+  hasAnswered: true,
   ackedRound: Math.max(progress.ackedRound, round)
 })
 

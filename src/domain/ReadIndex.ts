@@ -89,7 +89,7 @@ export const confirmReads = (state: LeaderState, turn: Turn.Turn): LeaderState =
   const first = pendingReads[0]
   if (first === undefined && sentRounds.length === 0) return state
   const confirmed = Quorum.reachedByQuorum(
-    state.configuration,
+    state.configuration.latest,
     (id) => id === state.id ? round : progress.get(id)?.ackedRound ?? 0
   )
   const leased = extendLease(state, confirmed)
@@ -114,7 +114,8 @@ const serve = (state: LeaderState, { asks, readIndex, requestIds }: PendingRead,
 const extendLease = (state: LeaderState, confirmed: number): LeaderState => {
   const { clockDriftPercentMax, electionTimeoutMsMin } = state.settings
   const acknowledged = state.role.sentRounds.findLast(({ round }) => round <= confirmed)
-  if (acknowledged === undefined) return state
+  // Whoever was told to stand needs nobody's loyalty to end (rule M7).
+  if (acknowledged === undefined || state.role.hasHandedOver) return state
   const untilMs = acknowledged.sentMs + electionTimeoutMsMin * (1 - clockDriftPercentMax / 100)
   return {
     ...state,

@@ -1,62 +1,23 @@
 /**
- * Log replication (paper §5.3, §5.4.2): proposals in, AppendEntries and its answers, the commit index.
+ * Log replication (paper §5.3, §5.4.2): AppendEntries and its answers, the commit index.
  */
 import * as Compaction from "./Compaction.ts"
-import { command, type Entry, entryOverheadBytes, type LogIndex, sizeBytes } from "./Entry.ts"
-import type { Proposal } from "./Event.ts"
+import * as Configuration from "./Configuration.ts"
+import { type Entry, type LogIndex, sizeBytes } from "./Entry.ts"
 import * as FollowerReads from "./FollowerReads.ts"
 import { broken } from "./Invariants.ts"
 import * as Log from "./Log.ts"
+import * as Membership from "./Membership.ts"
 import type { AppendEntries, AppendEntriesResponse, Conflict } from "./Message.ts"
 import type { NodeId } from "./NodeId.ts"
-import { isLeader, leaderIdOf, type LeaderState, needsSnapshot, type NodeState } from "./NodeState.ts"
+import { configurationsIn, isLeader, type LeaderState, needsSnapshot, type NodeState } from "./NodeState.ts"
 import * as Pipeline from "./Pipeline.ts"
 import * as Progress from "./Progress.ts"
 import * as Quorum from "./Quorum.ts"
 import * as ReadIndex from "./ReadIndex.ts"
 import { becomeFollower, followLeader } from "./RoleChange.ts"
+import * as Transfer from "./Transfer.ts"
 import * as Turn from "./Turn.ts"
-
-/**
- * "If command received from client: append entry to local log" (Figure 2), as one batch. Past the bound on uncommitted bytes the rest is
- * refused (rule L10); an idle leader takes one proposal of any size.
- */
-export const onPropose = (state: NodeState, proposals: ReadonlyArray<Proposal>, turn: Turn.Turn): NodeState => {
-  if (proposals.length === 0) return state
-  if (!isLeader(state)) {
-    const requestIds = proposals.map((proposal) => proposal.requestId)
-    turn.commands.push({ _tag: "Refuse", requestIds, refusal: { _tag: "NotLeader", leaderId: leaderIdOf(state) } })
-    return state
-  }
-  const entries: Array<Entry> = []
-  let bytes = state.role.uncommittedBytes
-  for (const proposal of proposals) {
-    const size = entryOverheadBytes + proposal.bytes.length
-    if (bytes > 0 && bytes + size > state.settings.uncommittedBytesMax) break
-    bytes += size
-    entries.push({
-      term: state.term,
-      index: state.log.lastIndex + 1 + entries.length,
-      payload: command(proposal.bytes)
-    })
-  }
-  const requestIds = proposals.map((proposal) => proposal.requestId)
-  if (entries.length > 0) {
-    turn.commands.push({
-      _tag: "Accept",
-      requestIds: requestIds.slice(0, entries.length),
-      first: { term: state.term, index: state.log.lastIndex + 1 }
-    })
-  }
-  if (entries.length < proposals.length) {
-    turn.commands.push({
-      _tag: "Refuse",
-      requestIds: requestIds.slice(entries.length),
-      refusal: { _tag: "Overloaded" }
-    })
-  }
-  return Pipeline.appendAndReplicate(state, entries, turn)
-}
 
 /** The receiver's side of AppendEntries (Figure 2), for a message of the current term. */
 export const onAppendEntries = (
@@ -70,11 +31,15 @@ export const onAppendEntries = (
   }
   if (!isContiguous(message)) return state
   const follower = FollowerReads.askAgain(followLeader(state, from, turn), from, turn)
+  // Which servers there are is known from a snapshot on: what came before may have been decided by others (rule M2).
+  if (Configuration.isUnknown(follower.configuration.latest)) {
+    Turn.send(turn, from, needsSnapshotAnswer(follower, message))
+    return follower
+  }
   // To a heartbeat it says what it lacks. Entries it keeps and acknowledges: without it there may be no majority to commit anything.
   const hasLostState = needsSnapshot(follower)
   if (hasLostState && message.entries.length === 0) {
-    const result = { _tag: "NeedsSnapshot" as const, prevIndex: follower.log.prev.index }
-    Turn.send(turn, from, { _tag: "AppendEntriesResponse", term: follower.term, round: message.round, result })
+    Turn.send(turn, from, needsSnapshotAnswer(follower, message))
     return follower
   }
   // What lies before the log's start was committed and compacted: the leader only needs to know that it is here.
@@ -95,6 +60,13 @@ export const onAppendEntries = (
   return { ...stored, commitIndex }
 }
 
+const needsSnapshotAnswer = ({ log, term }: NodeState, { round }: AppendEntries): AppendEntriesResponse => ({
+  _tag: "AppendEntriesResponse",
+  term,
+  round,
+  result: { _tag: "NeedsSnapshot", prevIndex: log.prev.index }
+})
+
 /** prev+1 … prev+n (rule L5), with terms that never fall. */
 const isContiguous = (message: AppendEntries): boolean => {
   let term = message.prev.term
@@ -114,7 +86,15 @@ const store = (state: NodeState, entries: ReadonlyArray<Entry>, turn: Turn.Turn)
     throw broken("Leader Completeness", `entry ${first.index} is committed here, and its leader has another one`)
   }
   turn.appended = at === 0 ? entries : entries.slice(at)
-  return { ...state, log: Log.append(Log.truncate(state.log, first.index - 1), turn.appended) }
+  const lastKept = first.index - 1
+  return {
+    ...state,
+    log: Log.append(Log.truncate(state.log, lastKept), turn.appended),
+    configuration: Configuration.appended(
+      Configuration.truncated(state.configuration, lastKept),
+      configurationsIn(turn.appended)
+    )
+  }
 }
 
 const matched = (
@@ -180,9 +160,9 @@ export const onAppendEntriesResponse = (
   }
   if (result.matchIndex > state.log.lastIndex) return state
   const advanced = onMatched(state, from, Progress.advanceMatchIndex(progress, result.matchIndex), turn)
-  const committed = advanceCommitIndex(advanced)
-  const confirmed = ReadIndex.confirmReads(committed, turn)
-  return from === state.id ? confirmed : Pipeline.replicateTo(confirmed, from, turn)
+  const confirmed = ReadIndex.confirmReads(advanceCommitIndex(advanced), turn)
+  const replicated = from === state.id ? confirmed : Pipeline.replicateTo(confirmed, from, turn)
+  return Membership.onProgress(Transfer.onProgress(replicated, turn), from, turn)
 }
 
 /** A follower that holds all up to the log's start is replicated to again. One that installed a snapshot too old for that gets the next one. */
@@ -237,7 +217,7 @@ const nextIndexAfter = (log: Log.Log, conflict: Conflict, prevIndex: LogIndex): 
 /** "If there exists an N > commitIndex, a majority of matchIndex[i] >= N, and log[N].term == currentTerm" (Figure 2; rule L1). */
 export const advanceCommitIndex = (state: LeaderState): LeaderState => {
   const index = Quorum.reachedByQuorum(
-    state.configuration,
+    state.configuration.latest,
     (id) => state.role.progress.get(id)?.matchIndex ?? 0
   )
   if (index <= state.commitIndex || Log.termAt(state.log, index) !== state.term) return state
@@ -253,7 +233,7 @@ export const advanceCommitIndex = (state: LeaderState): LeaderState => {
 /** Since when a majority, this server included, has been heard. */
 export const quorumContactMs = (state: LeaderState, nowMs: number): number =>
   Quorum.reachedByQuorum(
-    state.configuration,
+    state.configuration.latest,
     (id) => id === state.id ? nowMs : state.role.progress.get(id)?.lastContactMs ?? 0
   )
 
@@ -264,8 +244,13 @@ export const onHeartbeatDue = (state: LeaderState, turn: Turn.Turn): NodeState =
       return becomeFollower(state, undefined, turn)
     }
   }
+  const looked = Transfer.onHeartbeatDue(Membership.reportLearners(Membership.withoutLost(state, turn), turn), turn)
+  // A joint configuration that waited for a transfer is left when that is given up.
+  const isGivenUp = state.role.transfer !== undefined && looked.role.transfer === undefined
+  const resumed = isGivenUp ? Membership.onProgress(looked, looked.id, turn) : looked
+  if (!isLeader(resumed)) return resumed
   const next: LeaderState = {
-    ...ReadIndex.registerRound(state, turn),
+    ...ReadIndex.registerRound(resumed, turn),
     deadlineMs: turn.nowMs + state.settings.heartbeatIntervalMs
   }
   Pipeline.sendHeartbeats(next, turn)

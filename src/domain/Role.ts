@@ -22,6 +22,29 @@ export interface PreCandidate {
 export interface Candidate {
   readonly _tag: "Candidate"
   readonly votes: Votes
+  /** The leader has asked it to stand (thesis §3.10). */
+  readonly isTransfer: boolean
+}
+
+/** How a learner that is to be promoted catches up: in rounds, each as long as the log is when it begins (thesis §4.2.1). */
+export interface CatchUp {
+  /** The round ends when the learner has this entry. */
+  readonly target: LogIndex
+  /** Whether it was close enough when the round began. */
+  readonly wasClose: boolean
+  /** Whether it was so for the whole round before this one, at its beginning and at its end. */
+  readonly hasKeptUp: boolean
+  /** When it was last spoken of, or began. */
+  readonly reportedMs: number
+}
+
+/** A leader hands over (thesis §3.10). */
+export interface Transfer {
+  readonly to: NodeId
+  readonly requestId: RequestId
+  readonly deadlineMs: number
+  /** Whether `to` had everything, and was told to stand. */
+  readonly isSent: boolean
 }
 
 /** A question for a read index that another server has sent (`RequestReadIndex`). */
@@ -41,7 +64,10 @@ export interface PendingRead {
 /** Paper Figure 2's third box, and what reads and limits need. */
 export interface Leader {
   readonly _tag: "Leader"
-  /** One for every member, this server included: a leader counts itself by what it has proved, like a peer (rule L6). */
+  /**
+   * One for every member, this server included: a leader counts itself by what it has proved, like a peer (rule L6). And one for whoever was
+   * removed and has not heard of it yet.
+   */
   readonly progress: ReadonlyMap<NodeId, Progress>
   /** The index of this leadership's no-op: nothing before it proves what is committed (rules L1, R1). */
   readonly termStartIndex: LogIndex
@@ -58,6 +84,13 @@ export interface Leader {
   readonly readLeaseUntilMs: number
   /** Of this leadership's own entries: what it inherited it does not bound (rule L10). */
   readonly uncommittedBytes: number
+  /** Who asked for the change that is under way, if anybody here did. */
+  readonly reconfiguring: ReadonlyArray<RequestId>
+  /** Of the learners that are to be promoted. */
+  readonly catchUps: ReadonlyMap<NodeId, CatchUp>
+  readonly transfer: Transfer | undefined
+  /** Somebody was told to stand, and may do so at any later time: no lease counts in this leadership any more (rule M7). */
+  readonly hasHandedOver: boolean
 }
 
 export type Role = Follower | PreCandidate | Candidate | Leader

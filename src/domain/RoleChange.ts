@@ -2,6 +2,7 @@
  * Stepping down, and taking the lead (paper §5.1, §5.2; Figure 4).
  */
 import { type Entry, noop, type Term } from "./Entry.ts"
+import type { RequestId } from "./Event.ts"
 import type { NodeId } from "./NodeId.ts"
 import { isLeader, type LeaderState, type NodeState, peersOf, withElectionDeadline } from "./NodeState.ts"
 import * as Pipeline from "./Pipeline.ts"
@@ -16,7 +17,19 @@ import type * as Turn from "./Turn.ts"
 export const becomeFollower = (state: NodeState, leaderId: NodeId | undefined, turn: Turn.Turn): NodeState => {
   if (!isLeader(state)) return { ...state, role: { _tag: "Follower", leaderId } }
   ReadIndex.refuseAll(state, leaderId, turn)
+  endChanges(state, turn)
   return withElectionDeadline({ ...state, role: { _tag: "Follower", leaderId } }, turn.nowMs)
+}
+
+/** A leadership ends, and with it what it knows of a change or a transfer that somebody waits for. */
+const endChanges = ({ role: { reconfiguring, transfer } }: LeaderState, turn: Turn.Turn): void => {
+  const refuse = (requestIds: ReadonlyArray<RequestId>): void => {
+    turn.commands.push({ _tag: "Refuse", requestIds, refusal: { _tag: "OutcomeUnknown" } })
+  }
+  if (reconfiguring.length > 0) refuse(reconfiguring)
+  if (transfer === undefined) return
+  if (transfer.isSent) turn.commands.push({ _tag: "HandedOver", requestId: transfer.requestId })
+  else refuse([transfer.requestId])
 }
 
 /** The term's leader was heard: this server follows it, and puts its own election off (rule V10). */
@@ -64,8 +77,13 @@ export const becomeLeader = (state: NodeState, turn: Turn.Turn): LeaderState => 
       waitingAsks: [],
       sentRounds: [],
       readLeaseUntilMs: -Infinity,
-      uncommittedBytes: 0
+      uncommittedBytes: 0,
+      reconfiguring: [],
+      catchUps: new Map(),
+      transfer: undefined,
+      hasHandedOver: false
     },
+    logTime: { ...state.logTime, ms: state.logTime.appliedMs, atMs: turn.nowMs },
     deadlineMs: turn.nowMs + state.settings.heartbeatIntervalMs
   }
   return Pipeline.appendAndReplicate(leader, [start], turn)

@@ -1,6 +1,8 @@
 /**
  * The knobs of one node, with defaults. `make` refuses relations that cannot work, naming both values.
  */
+import { sequenceMax } from "./Session.ts"
+
 export interface Settings {
   /** Election timeouts are drawn from [min, max), in milliseconds (paper §5.2, §9.3). */
   readonly electionTimeoutMsMin: number
@@ -33,6 +35,12 @@ export interface Settings {
   readonly leaseReads: boolean
   /** How far the clocks of two servers may run apart, in percent of the time that passes. A lease is shorter by so much. */
   readonly clockDriftPercentMax: number
+  /** A learner has caught up when it is at most this many entries behind for a whole round (thesis §4.2.1). */
+  readonly promotionLagEntriesMax: number
+  /** Most sessions that the replicated state keeps: to open another one, the least recently used one expires (thesis §6.3). */
+  readonly sessionsMax: number
+  /** A session that is not used for this long, in milliseconds of the log's own time, expires. */
+  readonly sessionTimeoutMs: number
 }
 
 /**
@@ -60,7 +68,10 @@ export const defaults: Settings = {
   snapshotChunkBytes: 256 << 10,
   snapshotBytesPerSecondMax: 64 << 20,
   leaseReads: false,
-  clockDriftPercentMax: 10
+  clockDriftPercentMax: 10,
+  promotionLagEntriesMax: 1000,
+  sessionsMax: 10_000,
+  sessionTimeoutMs: 3_600_000
 }
 
 const positive: ReadonlyArray<keyof Settings> = [
@@ -75,13 +86,16 @@ const positive: ReadonlyArray<keyof Settings> = [
   "snapshotEntries",
   "snapshotBytes",
   "snapshotChunkBytes",
-  "snapshotBytesPerSecondMax"
+  "snapshotBytesPerSecondMax",
+  "sessionsMax",
+  "sessionTimeoutMs"
 ]
 
 const notNegative: ReadonlyArray<keyof Settings> = [
   "snapshotGrowthPercent",
   "logTailEntriesMax",
-  "clockDriftPercentMax"
+  "clockDriftPercentMax",
+  "promotionLagEntriesMax"
 ]
 
 /** Every reason why these settings cannot work; empty when they can. Each names the values that clash. */
@@ -119,6 +133,9 @@ export const problems = (settings: Settings): ReadonlyArray<string> => {
     found.push(
       `snapshotChunkBytes (${s.snapshotChunkBytes}) must be at most half of what a message may have (${messageBytesMax})`
     )
+  }
+  for (const name of ["sessionsMax", "sessionTimeoutMs"] as const) {
+    if (s[name] > sequenceMax) found.push(`${name} (${s[name]}) must be at most ${sequenceMax}`)
   }
   if (s.leaseReads && !s.leaderStickiness) {
     found.push("leaseReads needs leaderStickiness: a lease is the others' promise not to help elect another leader")

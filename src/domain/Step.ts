@@ -17,12 +17,15 @@ import type { Term } from "./Entry.ts"
 import type { Event } from "./Event.ts"
 import * as FollowerReads from "./FollowerReads.ts"
 import { broken } from "./Invariants.ts"
+import * as Membership from "./Membership.ts"
 import type { Message } from "./Message.ts"
 import type { NodeId } from "./NodeId.ts"
-import { isLeader, leaderIdOf, type NodeState } from "./NodeState.ts"
+import { committedConfiguration, isLeader, leaderIdOf, type NodeState } from "./NodeState.ts"
+import * as Proposing from "./Proposing.ts"
 import * as ReadIndex from "./ReadIndex.ts"
 import * as Replication from "./Replication.ts"
 import { adoptTerm, becomeFollower, followLeader } from "./RoleChange.ts"
+import * as Transfer from "./Transfer.ts"
 import * as Turn from "./Turn.ts"
 
 export interface Stepped {
@@ -48,7 +51,7 @@ const dispatch = (state: NodeState, event: Event, turn: Turn.Turn): NodeState =>
     case "Received":
       return onReceived(state, event.from, event.message, turn)
     case "Applied":
-      return Compaction.onApplied(state, event.index, turn)
+      return Compaction.onApplied(state, event.index, event.logTimeMs, turn)
     case "SnapshotTaken":
       return Compaction.onSnapshotTaken(state, event.snapshot, turn)
     case "SnapshotFailed":
@@ -61,7 +64,13 @@ const dispatch = (state: NodeState, event: Event, turn: Turn.Turn): NodeState =>
     case "PeerLost":
       return isLeader(state) ? Replication.onPeerLost(state, event.peer) : state
     case "Propose":
-      return Replication.onPropose(state, event.proposals, turn)
+      return Proposing.onPropose(state, event.proposals, turn)
+    case "OpenSession":
+      return Proposing.onOpenSession(state, event.requestId, turn)
+    case "Reconfigure":
+      return Membership.onReconfigure(state, event.requestId, event.changes, turn)
+    case "TransferLeadership":
+      return Transfer.onTransferLeadership(state, event.requestId, event.to, turn)
     case "Read":
       return onRead(state, event, turn)
     default:
@@ -117,13 +126,17 @@ const isForeignAnswer = (state: NodeState, from: NodeId, message: Message): bool
   switch (message._tag) {
     case "RequestVoteResponse":
     case "RequestPreVoteResponse":
-    case "AppendEntriesResponse":
     case "RequestReadIndexResponse":
-      return !Configuration.members(state.configuration).includes(from)
+      return !Configuration.isMember(state.configuration.latest, from)
+    case "AppendEntriesResponse":
+      // One that was removed still acknowledges that.
+      return !Configuration.isMember(state.configuration.latest, from)
+        && !(isLeader(state) && state.role.progress.has(from))
     case "RequestVote":
     case "RequestPreVote":
     case "AppendEntries":
     case "RequestReadIndex":
+    case "TimeoutNow":
       return false
     default:
       return message satisfies never
@@ -141,9 +154,11 @@ const onReceived = (state: NodeState, from: NodeId, message: Message, turn: Turn
     if (message._tag === "RequestPreVoteResponse" && message.voteGranted) {
       return Election.onRequestPreVoteResponse(state, from, message, turn)
     }
-    if (message._tag === "RequestVote" && Election.believesInLeader(state, turn.nowMs)) return state
-    // Only the leader of its term sends AppendEntries, so that whoever is refused now hears at once where to go.
-    const leaderId = message._tag === "AppendEntries" ? from : undefined
+    const isUnwanted = message._tag === "RequestVote" && !message.isTransfer
+    if (isUnwanted && Election.believesInLeader(state, turn.nowMs)) return state
+    // Only the leader of its term sends these, so that whoever is refused now hears at once where to go.
+    const isLeaders = message._tag === "AppendEntries" || message._tag === "TimeoutNow"
+    const leaderId = isLeaders ? from : undefined
     return onCurrent(adoptTerm(state, message.term, leaderId, turn), from, message, turn)
   }
   return message.term < state.term ? onStale(state, from, message, turn) : onCurrent(state, from, message, turn)
@@ -167,6 +182,8 @@ const onCurrent = (state: NodeState, from: NodeId, message: Message, turn: Turn.
       return FollowerReads.onRequestReadIndex(state, from, message, turn)
     case "RequestReadIndexResponse":
       return FollowerReads.onRequestReadIndexResponse(state, from, message, turn)
+    case "TimeoutNow":
+      return Transfer.onTimeoutNow(state, turn)
     default:
       return message satisfies never
   }
@@ -190,6 +207,7 @@ const onStale = (state: NodeState, from: NodeId, message: Message, turn: Turn.Tu
     case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
     case "RequestReadIndexResponse":
+    case "TimeoutNow":
       return state
     default:
       return message satisfies never
@@ -210,6 +228,12 @@ const commandsOf = (before: NodeState, after: NodeState, turn: Turn.Turn): Reado
   if (turn.install !== undefined) commands.push({ _tag: "Restore", last: turn.install.snapshot.last })
   else if (after.commitIndex > before.commitIndex) {
     commands.push({ _tag: "Apply", from: before.commitIndex + 1, to: after.commitIndex })
+  }
+  const { latest, latestIndex } = after.configuration
+  if (latest !== before.configuration.latest) {
+    const committed = committedConfiguration(after).configuration
+    const wasMember = Configuration.isMember(before.configuration.latest, before.id)
+    commands.push({ _tag: "AnnounceConfiguration", configuration: latest, index: latestIndex, committed, wasMember })
   }
   if (before.role._tag !== after.role._tag || before.term !== after.term || leaderIdOf(before) !== leaderIdOf(after)) {
     commands.push({ _tag: "AnnounceRole", role: after.role._tag, term: after.term, leaderId: leaderIdOf(after) })

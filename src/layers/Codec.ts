@@ -3,20 +3,99 @@
  *
  * ```
  * block = firstIndex u48 · count u32 · entry × count          (big-endian)
- * entry = kind u8 (0 no-op, 1 command) · term u48 · length u32 · length bytes
+ * entry = kind u8 · term u48 · length u32 · length bytes:
+ *   0 no-op            nothing
+ *   1 command          the command
+ *   2 configuration    JSON of `ConfigurationCodec.ts`
+ *   3 open session     timeMs u48 · sessionsMax u48 · timeoutMs u48
+ *   4 session command  timeMs u48 · session u48 · sequence u48 · firstUnanswered u48 · the command
  * ```
  *
  * A block is encoded once: the array it was made from, or decoded into, remembers it. Decoded payloads are views on the block, so the
  * block lives as long as any of its entries.
  */
+import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
-import { command, type Entry, noop, type Payload } from "../domain/Entry.ts"
+import type { Configuration } from "../domain/Configuration.ts"
+import { command, type Entry, noop, type Payload, sessionOverheadBytes } from "../domain/Entry.ts"
+import * as ConfigurationCodec from "./ConfigurationCodec.ts"
 
 const blockHeaderBytes = 10
 const entryHeaderBytes = 11
 
-const kindNoop = 0
-const kindCommand = 1
+const kinds = { Noop: 0, Command: 1, Configuration: 2, OpenSession: 3, SessionCommand: 4 } as const
+
+const openingBytes = 18
+
+/** Of the numbers that a payload holds. */
+const numberMax = 2 ** 48 - 1
+
+/**
+ * Payloads that no other server, nor this one when it starts again, would read. It throws rather than writes one: a log that holds such an entry is
+ * lost, a server that stops is not.
+ */
+const unwritable = (problem: string): never => {
+  throw new RangeError(`an entry cannot be written: ${problem}`)
+}
+
+/** An entry is sized before it is written, and a configuration is in the logs of a whole cluster. */
+const configurations = new WeakMap<Configuration, Buffer>()
+
+const configurationBytes = (configuration: Configuration): Buffer => {
+  const known = configurations.get(configuration)
+  if (known !== undefined) return known
+  const problem = ConfigurationCodec.problem(ConfigurationCodec.toData(configuration))
+  const json = problem === undefined ? ConfigurationCodec.encode(configuration) : unwritable(problem)
+  configurations.set(configuration, json)
+  return json
+}
+
+const lengthOf = (payload: Payload): number => {
+  switch (payload._tag) {
+    case "Noop":
+      return 0
+    case "Command":
+      return payload.bytes.length
+    case "Configuration":
+      return configurationBytes(payload.configuration).length
+    case "OpenSession":
+      return openingBytes
+    case "SessionCommand":
+      return sessionOverheadBytes + payload.bytes.length
+    default:
+      return payload satisfies never
+  }
+}
+
+const writeNumber = (block: Buffer, at: number, name: string, value: number, min: number): void => {
+  if (!Number.isSafeInteger(value) || value < min || value > numberMax) unwritable(`${name} is ${value}`)
+  block.writeUIntBE(value, at, 6)
+}
+
+const write = (payload: Payload, block: Buffer, at: number): void => {
+  switch (payload._tag) {
+    case "Noop":
+      return
+    case "Command":
+      return block.set(payload.bytes, at)
+    case "Configuration":
+      return block.set(configurationBytes(payload.configuration), at)
+    case "OpenSession":
+      writeNumber(block, at, "timeMs", payload.timeMs, 0)
+      writeNumber(block, at + 6, "sessionsMax", payload.sessionsMax, 1)
+      return writeNumber(block, at + 12, "timeoutMs", payload.timeoutMs, 0)
+    case "SessionCommand": {
+      const { firstUnanswered, sequence, session } = payload.sequenced
+      writeNumber(block, at, "timeMs", payload.timeMs, 0)
+      writeNumber(block, at + 6, "session", session, 1)
+      writeNumber(block, at + 12, "sequence", sequence, 1)
+      writeNumber(block, at + 18, "firstUnanswered", firstUnanswered, 1)
+      return block.set(payload.bytes, at + sessionOverheadBytes)
+    }
+    default:
+      return payload satisfies never
+  }
+}
 
 /** The bytes are no block of entries. Its message says what is wrong with them. */
 export class BlockError extends Error {
@@ -27,7 +106,7 @@ const blocks = new WeakMap<ReadonlyArray<Entry>, Uint8Array>()
 
 const encodedBytes = (entries: ReadonlyArray<Entry>): number => {
   let size = blockHeaderBytes
-  for (const { payload } of entries) size += entryHeaderBytes + (payload._tag === "Command" ? payload.bytes.length : 0)
+  for (const { payload } of entries) size += entryHeaderBytes + lengthOf(payload)
   return size
 }
 
@@ -40,23 +119,67 @@ export const encodeEntries = (entries: ReadonlyArray<Entry>): Uint8Array => {
   block.writeUInt32BE(entries.length, 6)
   let at = blockHeaderBytes
   for (const { payload, term } of entries) {
-    const length = payload._tag === "Command" ? payload.bytes.length : 0
-    block[at] = payload._tag === "Command" ? kindCommand : kindNoop
+    const length = lengthOf(payload)
+    block[at] = kinds[payload._tag]
     block.writeUIntBE(term, at + 1, 6)
     block.writeUInt32BE(length, at + 7)
     at += entryHeaderBytes
-    if (payload._tag === "Command") block.set(payload.bytes, at)
+    write(payload, block, at)
     at += length
   }
   blocks.set(entries, block)
   return block
 }
 
-const decodePayload = (kind: number | undefined, bytes: Uint8Array): Payload => {
-  if (kind === kindCommand) return command(bytes)
-  if (kind === kindNoop && bytes.length === 0) return noop
+const decodeConfiguration = (bytes: Buffer): Payload => {
+  let data: ConfigurationCodec.ConfigurationData
+  try {
+    data = ConfigurationCodec.decode(bytes)
+  } catch (error) {
+    if (!Schema.isSchemaError(error)) throw error
+    throw new BlockError(`a configuration of ${bytes.length} bytes makes no sense`)
+  }
+  const problem = ConfigurationCodec.problem(data)
+  if (problem !== undefined) throw new BlockError(`a configuration is none: ${problem}`)
+  return { _tag: "Configuration", configuration: ConfigurationCodec.fromData(data) }
+}
+
+const readNumber = (block: Buffer, at: number, name: string, min: number): number => {
+  const value = block.readUIntBE(at, 6)
+  if (value < min) throw new BlockError(`${name} is ${value}, and should be ${min} at least`)
+  return value
+}
+
+const decodeOpening = (block: Buffer): Payload => ({
+  _tag: "OpenSession",
+  timeMs: block.readUIntBE(0, 6),
+  sessionsMax: readNumber(block, 6, "sessionsMax", 1),
+  timeoutMs: block.readUIntBE(12, 6)
+})
+
+const decodeSessionCommand = (block: Buffer, bytes: Uint8Array): Payload => ({
+  _tag: "SessionCommand",
+  timeMs: block.readUIntBE(0, 6),
+  sequenced: {
+    session: readNumber(block, 6, "session", 1),
+    sequence: readNumber(block, 12, "sequence", 1),
+    firstUnanswered: readNumber(block, 18, "firstUnanswered", 1)
+  },
+  bytes: bytes.subarray(sessionOverheadBytes)
+})
+
+const decodeRare = (kind: number | undefined, bytes: Uint8Array): Payload => {
+  if (kind === kinds.Noop && bytes.length === 0) return noop
+  const block = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  if (kind === kinds.SessionCommand && bytes.length >= sessionOverheadBytes) return decodeSessionCommand(block, bytes)
+  if (kind === kinds.OpenSession && bytes.length === openingBytes) return decodeOpening(block)
+  if (kind === kinds.Configuration) return decodeConfiguration(block)
   throw new BlockError(`unknown kind of entry ${String(kind)} with ${bytes.length} bytes`)
 }
+
+/** Commands come first and by themselves: nearly all entries are. */
+const decodePayload = (kind: number | undefined, bytes: Uint8Array): Payload =>
+  kind === kinds.Command ? command(bytes) : decodeRare(kind, bytes)
 
 /** The entries of a block: contiguous, with terms that never fall. Throws `BlockError` for anything else. */
 export const decodeEntries = (bytes: Uint8Array): ReadonlyArray<Entry> => {

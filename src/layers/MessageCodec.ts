@@ -7,13 +7,12 @@
  */
 // @effect-diagnostics schemaNumber:off
 import * as Schema from "effect/Schema"
-import * as Configurations from "../domain/Configuration.ts"
 import type { Entry, EntryId, Term } from "../domain/Entry.ts"
 import * as Entries from "../domain/Entry.ts"
 import type { AppendEntries, AppendEntriesResponse } from "../domain/Message.ts"
-import { isNodeId } from "../domain/NodeId.ts"
-import type { InstallSnapshot, PeerMessage } from "../services/Transport.ts"
+import type { PeerMessage } from "../services/Transport.ts"
 import { BlockError, decodeEntries, encodeEntries } from "./Codec.ts"
+import * as ConfigurationCodec from "./ConfigurationCodec.ts"
 
 /** A term, an index, a round or a size. Any number at all passes here: `fromWire` refuses the wrong ones by name. */
 const Counter = Schema.Number
@@ -53,7 +52,7 @@ const WireInstallSnapshot = Schema.TaggedStruct("InstallSnapshot", {
   term: Counter,
   snapshot: Schema.Struct({
     last: WireEntryId,
-    configuration: Schema.Struct({ voters: Schema.Array(Schema.String), learners: Schema.Array(Schema.String) }),
+    configuration: ConfigurationCodec.ConfigurationData,
     sizeBytes: Counter
   }),
   offset: Counter,
@@ -72,7 +71,7 @@ const WireInstallSnapshotResponse = Schema.TaggedStruct("InstallSnapshotResponse
 
 /** One message on the wire. */
 export const WireMessage = Schema.Union([
-  Schema.TaggedStruct("RequestVote", { term: Counter, last: WireEntryId }),
+  Schema.TaggedStruct("RequestVote", { term: Counter, last: WireEntryId, isTransfer: Schema.Boolean }),
   Schema.TaggedStruct("RequestVoteResponse", { term: Counter, voteGranted: Schema.Boolean }),
   Schema.TaggedStruct("RequestPreVote", { term: Counter, last: WireEntryId }),
   Schema.TaggedStruct("RequestPreVoteResponse", { term: Counter, voteGranted: Schema.Boolean }),
@@ -81,7 +80,8 @@ export const WireMessage = Schema.Union([
   Schema.TaggedStruct("RequestReadIndex", { term: Counter, ask: Counter }),
   WireRequestReadIndexResponse,
   WireInstallSnapshot,
-  WireInstallSnapshotResponse
+  WireInstallSnapshotResponse,
+  Schema.TaggedStruct("TimeoutNow", { term: Counter })
 ])
 export type WireMessage = typeof WireMessage.Type
 
@@ -104,6 +104,10 @@ export const toWire = (message: PeerMessage): WireMessage => {
       const { _tag, ask, readIndex, term } = message
       return readIndex === undefined ? { _tag, term, ask } : { _tag, term, ask, readIndex }
     }
+    case "InstallSnapshot": {
+      const { configuration } = message.snapshot
+      return { ...message, snapshot: { ...message.snapshot, configuration: ConfigurationCodec.toData(configuration) } }
+    }
     default:
       return message
   }
@@ -111,9 +115,6 @@ export const toWire = (message: PeerMessage): WireMessage => {
 
 /** What a message's header is taken to cost on the wire, with room to spare. */
 const headerBytes = 256
-
-/** What the name of a server is taken to cost: 64 characters of one byte each, and its length. */
-const nameBytes = 66
 
 /** An upper bound of the bytes that `message` takes on the wire. */
 export const sizeBytes = (message: PeerMessage): number => {
@@ -124,8 +125,7 @@ export const sizeBytes = (message: PeerMessage): number => {
       return size
     }
     case "InstallSnapshot": {
-      const names = Configurations.members(message.snapshot.configuration).length
-      return headerBytes + names * nameBytes + message.bytes.length
+      return headerBytes + Entries.configurationBytes(message.snapshot.configuration) + message.bytes.length
     }
     default:
       return headerBytes
@@ -161,17 +161,11 @@ const lastIncludedProblem = (last: EntryId, term: Term): string | undefined => {
   return last.term > term ? `its snapshot is of term ${last.term}, later than its own, ${term}` : undefined
 }
 
-const configurationProblem = (configuration: Configurations.Configuration): string | undefined => {
-  const stranger = Configurations.members(configuration).find((name) => !isNodeId(name))
-  if (stranger !== undefined) return `its configuration names a server ${JSON.stringify(stranger.slice(0, 64))}`
-  const problem = Configurations.problem(configuration)
-  return problem === undefined ? undefined : `its configuration is none: ${problem.slice(0, 256)}`
-}
-
-const chunkProblem = ({ bytes, offset, snapshot, term }: InstallSnapshot): string | undefined => {
-  const { configuration, last } = snapshot
-  const problem = lastIncludedProblem(last, term) ?? configurationProblem(configuration)
-  if (problem !== undefined) return problem
+const chunkProblem = ({ bytes, offset, snapshot, term }: typeof WireInstallSnapshot.Type): string | undefined => {
+  const included = lastIncludedProblem(snapshot.last, term)
+  if (included !== undefined) return included
+  const problem = ConfigurationCodec.problem(snapshot.configuration)
+  if (problem !== undefined) return `its configuration is none: ${problem}`
   if (!isWhole(snapshot.sizeBytes)) return `the size of its snapshot is ${snapshot.sizeBytes}`
   if (!isWhole(offset)) return `its offset is ${offset}`
   const end = offset + bytes.length
@@ -193,6 +187,7 @@ const headerProblem = (wire: WireMessage): string | undefined => {
       return isId(wire.last) ? undefined : `its last entry is ${JSON.stringify(wire.last)}`
     case "RequestVoteResponse":
     case "RequestPreVoteResponse":
+    case "TimeoutNow":
       return undefined
     case "AppendEntries":
       if (!isId(wire.prev)) return `its previous entry is ${JSON.stringify(wire.prev)}`
@@ -267,6 +262,10 @@ export const fromWire = (wire: WireMessage): Decoded => {
       return { message: fromWireResponse(wire) }
     case "RequestReadIndexResponse":
       return { message: { ...wire, readIndex: wire.readIndex } }
+    case "InstallSnapshot": {
+      const configuration = ConfigurationCodec.fromData(wire.snapshot.configuration)
+      return { message: { ...wire, snapshot: { ...wire.snapshot, configuration } } }
+    }
     default:
       return { message: wire }
   }

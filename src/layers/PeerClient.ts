@@ -13,7 +13,6 @@ import type { RpcClientError } from "effect/rpc/RpcClientError"
 import type * as RpcGroup from "effect/rpc/RpcGroup"
 import * as Schedule from "effect/Schedule"
 import * as Socket from "effect/socket/Socket"
-import type { NodeId } from "../domain/NodeId.ts"
 import * as PeerRpc from "./PeerRpc.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
 
@@ -41,15 +40,14 @@ export interface Conversation {
   readonly client: RpcClient.RpcClient<RpcGroup.Rpcs<typeof PeerRpc.PeerRpcs>, RpcClientError>
   /** What `Deliver` has to show. */
   readonly token: string
+  readonly welcome: PeerRpc.Welcome
   /** Fails with whatever ends the connection. */
   readonly broken: Deferred.Deferred<never, unknown>
 }
 
 export interface ConnectOptions {
   readonly url: string
-  readonly clusterId: string
-  readonly from: NodeId
-  readonly to: NodeId
+  readonly hello: PeerRpc.Greeting
   readonly pingIntervalMs: number
   readonly pingTimeoutMs: number
   readonly connectTimeoutMs: number
@@ -87,9 +85,8 @@ export const connect = Effect.fnUntraced(function*(options: ConnectOptions) {
   )
   // Only then: a call that is interrupted before waits for a connection to say so on, which would hold up a shutdown.
   yield* Deferred.await(settled)
-  const { clusterId, from, to } = options
-  const { token } = yield* client.Hello({ protocolVersion: PeerRpc.protocolVersion, clusterId, from, to })
-  return { client, token, broken } satisfies Conversation
+  const { token, ...welcome } = yield* client.Hello(options.hello)
+  return { client, token, welcome, broken } satisfies Conversation
 }, (effect, options) => Effect.timeout(effect, options.connectTimeoutMs * 2))
 
 /** The refusal in `cause`, if that is what it is. */

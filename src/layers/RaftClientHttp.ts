@@ -22,7 +22,10 @@ import { RpcClientError } from "effect/rpc/RpcClientError"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
+import { type Change, changesMax } from "../domain/Configuration.ts"
+import { type ConnectionWith, ofNode } from "../services/Connection.ts"
 import {
+  type Connect,
   type Connection,
   Lost,
   make as makeClient,
@@ -30,8 +33,18 @@ import {
   RaftClient,
   Unreachable
 } from "../services/RaftClient.ts"
-import { SettingsError, TooLarge } from "../services/RaftNode.ts"
-import { ClientRpcs, path, requestBytesMax, serialization } from "./ClientRpc.ts"
+import { type Asked, ChangeRefused, RaftNode, SettingsError, TooLarge } from "../services/RaftNode.ts"
+import type { UrlOf } from "../services/ServerStatus.ts"
+import {
+  ClientRpcs,
+  path,
+  type Propose,
+  type Reconfigure,
+  requestBytesMax,
+  serialization,
+  unpack
+} from "./ClientRpc.ts"
+import * as ConfigurationCodec from "./ConfigurationCodec.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 /** How often an idle connection is probed, and how long a silent server counts as alive. */
@@ -55,6 +68,49 @@ const reasonOf = (cause: Cause.Cause<unknown>): string => {
   return typeof message === "string" && message.length > 0 ? message : reason.message
 }
 
+/** Whatever stands before the server, or the server itself, has answered, and lets nobody in without leave. */
+const isUnauthorized = (reason: string): boolean => /Unexpected server response: 40[13]/.test(reason)
+
+const unreachable = (cause: Cause.Cause<unknown>): Unreachable => {
+  const reason = reasonOf(cause)
+  return new Unreachable(isUnauthorized(reason) ? { reason, isUnauthorized: true } : { reason })
+}
+
+/** Commands as they travel: all of them in the same session, or none. */
+const proposed = (asked: ReadonlyArray<Asked>): typeof Propose.payloadSchema.Type => {
+  const commands = asked.map(({ command }) => command)
+  const places = asked.flatMap(({ sequenced }) => sequenced ?? [])
+  const [first] = places
+  if (first === undefined) return { commands }
+  const session = {
+    id: first.session,
+    firstUnanswered: first.firstUnanswered,
+    sequences: places.map(({ sequence }) => sequence)
+  }
+  return { commands, session }
+}
+
+/** A query that would not fit into a message, and would end the connection for all others: that is a mistake of the program. */
+const lengthProblem = (query: Uint8Array | undefined): RangeError | undefined =>
+  query !== undefined && query.length > requestBytesMax
+    ? new RangeError(`a query has at most ${requestBytesMax} bytes, and this one has ${query.length}`)
+    : undefined
+
+type Sent = typeof Reconfigure.payloadSchema.Type["changes"]
+
+/** Changes as they travel: a server that the others do not find could not be added. */
+const sendable = (changes: ReadonlyArray<Change>): Effect.Effect<Sent, ChangeRefused> => {
+  const sent = changes.flatMap((change): Sent => {
+    if (change._tag !== "Add") return [change]
+    return change.address === undefined ? [] : [{ ...change, address: change.address }]
+  })
+  if (sent.length === changes.length && sent.length <= changesMax) return Effect.succeed(sent)
+  const message = sent.length < changes.length
+    ? "a server that is added needs an address, such as http://127.0.0.1:7104"
+    : `at most ${changesMax} changes are made at once, and these are ${changes.length}`
+  return Effect.fail(new ChangeRefused({ reason: "Invalid", message }))
+}
+
 /** A socket that tells `opened` how opening ended, and `broken` once it is of no more use. */
 const watch = (
   socket: Socket.Socket,
@@ -68,7 +124,7 @@ const watch = (
       Effect.onExit((exit) =>
         Exit.isSuccess(exit)
           ? Deferred.succeed(opened, undefined)
-          : Deferred.fail(opened, new Unreachable({ reason: reasonOf(exit.cause) }))
+          : Deferred.fail(opened, unreachable(exit.cause))
       )
     )
   })
@@ -101,14 +157,34 @@ const open = Effect.fnUntraced(
         }
         return Effect.andThen(broken, Effect.fail(new Lost({ reason: reasonOf(cause) })))
       })
+    const reconfigure = (changes: ReadonlyArray<Change>, preview: boolean) =>
+      Effect.flatMap(
+        sendable(changes),
+        (sent) => Effect.map(ending(client.Reconfigure({ changes: sent, preview })), ConfigurationCodec.fromData)
+      )
     const connection: Connection = {
-      propose: (command) =>
-        command.length > requestBytesMax
-          ? Effect.fail(new TooLarge({ sizeBytes: command.length, limitBytes: requestBytesMax }))
-          : ending(client.Propose({ command })),
-      read: (query, consistency) => ending(client.Read(consistency === undefined ? { query } : { query, consistency })),
-      readStale: (query, minIndex) =>
-        ending(client.ReadStale(minIndex === undefined ? { query } : { query, minIndex })),
+      propose: (asked) => {
+        const [first] = asked
+        if (first !== undefined && asked.length === 1 && first.command.length > requestBytesMax) {
+          const refused = new TooLarge({ sizeBytes: first.command.length, limitBytes: requestBytesMax })
+          return Effect.succeed([Exit.fail(refused)])
+        }
+        return Effect.map(ending(client.Propose(proposed(asked))), unpack)
+      },
+      read: (queries, consistency) => {
+        const tooLong = queries.length === 1 ? lengthProblem(queries[0]) : undefined
+        if (tooLong !== undefined) return Effect.succeed([Exit.die(tooLong)])
+        return Effect.map(ending(client.Read({ queries, consistency })), unpack)
+      },
+      readStale: (query, minIndex) => {
+        const tooLong = lengthProblem(query)
+        if (tooLong !== undefined) return Effect.die(tooLong)
+        return ending(client.ReadStale(minIndex === undefined ? { query } : { query, minIndex }))
+      },
+      openSession: ending(client.OpenSession()),
+      reconfigure: (changes) => reconfigure(changes, false),
+      previewReconfigure: (changes) => reconfigure(changes, true),
+      transferLeadership: (to) => ending(client.TransferLeadership(to === undefined ? {} : { to })),
       status: ending(client.Status()),
       takeSnapshot: ending(client.TakeSnapshot())
     }
@@ -126,7 +202,11 @@ const endpointsProblem = (endpoints: ReadonlyArray<string>): string | undefined 
   return undefined
 }
 
-const make = Effect.fnUntraced(function*(options: Options) {
+const makeConnect = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+  Connect,
+  SettingsError,
+  Scope.Scope | Socket.WebSocketConstructor
+> {
   const problem = endpointsProblem(options.endpoints)
   if (problem !== undefined) return yield* new SettingsError({ message: problem })
   const layerScope = yield* Effect.scope
@@ -163,9 +243,42 @@ const make = Effect.fnUntraced(function*(options: Options) {
     }).pipe(Effect.flatMap((link) => Deferred.await(link.ready)))
 
   const constructor = yield* Socket.WebSocketConstructor
-  return makeClient(options, (url) => Effect.provideService(connect(url), Socket.WebSocketConstructor, constructor))
+  return (url) => Effect.provideService(connect(url), Socket.WebSocketConstructor, constructor)
 })
 
 /** A client of the cluster behind `options.endpoints`. Building it connects to nothing yet; it fails where an endpoint is no URL. */
 export const layer = (options: Options): Layer.Layer<RaftClient, SettingsError> =>
-  Layer.effect(RaftClient, make(options)).pipe(Layer.provide(NodeWS.layerWebSocketConstructor))
+  Layer.effect(
+    RaftClient,
+    Effect.flatMap(makeConnect(options), (connect) => makeClient(options, connect))
+  ).pipe(Layer.provide(NodeWS.layerWebSocketConstructor))
+
+export interface EmbeddedOptions extends Omit<Options, "endpoints"> {
+  /** Base URL of this process's own node: what others redirect to it with. */
+  readonly url: string
+  /** Finds the base URL of the other servers. */
+  readonly urlOf: UrlOf
+  /** Base URLs of other servers, to be asked where this node knows no leader. */
+  readonly endpoints?: ReadonlyArray<string>
+}
+
+/**
+ * The same in the process of a node: while that leads, requests go to it directly and cross no network; otherwise they follow its hints.
+ *
+ * ```ts
+ * const Client = RaftClientHttp.layerEmbedded({ url, urlOf: (id) => urls[id] }).pipe(Layer.provide(raftNode))
+ * ```
+ */
+export const layerEmbedded = (
+  { url, urlOf, ...given }: EmbeddedOptions
+): Layer.Layer<RaftClient, SettingsError, RaftNode> =>
+  Layer.effect(
+    RaftClient,
+    Effect.gen(function*() {
+      const here: ConnectionWith<never> = ofNode(yield* RaftNode, urlOf)
+      const others = (given.endpoints ?? []).filter((endpoint) => endpoint !== url)
+      const options = { ...given, endpoints: [url, ...others] }
+      const connect = yield* makeConnect(options)
+      return yield* makeClient(options, (to) => to === url ? Effect.succeed(here) : connect(to))
+    })
+  ).pipe(Layer.provide(NodeWS.layerWebSocketConstructor))

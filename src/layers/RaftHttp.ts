@@ -1,10 +1,10 @@
 /**
  * The server side of peer traffic: `PeerRpc` at `/raft` of the node's HTTP server. The handlers are synchronous up to
  * delivery, and RPC starts them in the order their frames arrived, so messages reach the node in the order they were
- * sent.
+ * sent. (But for the first after its sender became a member: they wait until its disk is remembered.)
  *
- * Nothing that arrives can do more harm than to its own connection: a stranger is refused with a reason, a malformed
- * message is dropped by itself, and a frame that is no RPC spoils only the connection it came on.
+ * Nothing that arrives can do more harm than to its own connection: a server of another cluster is refused with a
+ * reason, a malformed message is dropped by itself, and a frame that is no RPC spoils only the connection it came on.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -12,7 +12,8 @@ import type * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as RpcServer from "effect/rpc/RpcServer"
 import { randomUUID } from "node:crypto"
-import type { NodeId } from "../domain/NodeId.ts"
+import { isNodeId, type NodeId } from "../domain/NodeId.ts"
+import { type DiskId, isDiskId } from "../services/Storage.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import * as PeerRpc from "./PeerRpc.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
@@ -27,7 +28,7 @@ const refuse = (reason: PeerRpc.Refused["reason"], message: string) => new PeerR
 
 const problemOf = (
   inbox: PeerRpc.PeerInbox["Service"],
-  hello: typeof PeerRpc.Hello.payloadSchema.Type
+  hello: PeerRpc.Greeting
 ): PeerRpc.Refused | undefined => {
   const { clusterId, from, protocolVersion, to } = hello
   if (protocolVersion !== PeerRpc.protocolVersion) {
@@ -48,10 +49,7 @@ const problemOf = (
   if (from === inbox.id) {
     return refuse("Self", `${inbox.id} cannot be called by another server of that name: give every server its own`)
   }
-  if (!inbox.isPeer(from)) {
-    return refuse("UnknownPeer", `${inbox.id} knows no server ${quote(from)}: add it to the peers of ${inbox.id}`)
-  }
-  return undefined
+  return isNodeId(from) ? undefined : refuse("Malformed", `${quote(from)} is no name of a server`)
 }
 
 const unknownToken = refuse(
@@ -60,12 +58,18 @@ const unknownToken = refuse(
     "if it happens again and again, two processes run under one server's name"
 )
 
+/** Who a token stands for, on which disk. */
+interface Caller {
+  readonly from: NodeId
+  readonly diskId: DiskId
+}
+
 const handlers = PeerRpc.PeerRpcs.toLayer(Effect.gen(function*() {
   const inbox = yield* PeerRpc.PeerInbox
   const isNews = PeerRpc.makeLogGate()
-  // One conversation per peer, so both maps are bounded by the number of peers.
+  // One conversation per peer, so both maps are bounded by the number of members and of strangers. Oldest first.
   const tokenOf = new Map<NodeId, string>()
-  const peerOf = new Map<string, NodeId>()
+  const callers = new Map<string, Caller>()
 
   const warn = (peer: string, text: string, problem: string) =>
     Effect.flatMap(Clock.currentTimeMillis, (nowMs) =>
@@ -73,33 +77,54 @@ const handlers = PeerRpc.PeerRpcs.toLayer(Effect.gen(function*() {
         ? Effect.annotateLogs(Effect.logWarning(text), { node: inbox.id, peer, problem })
         : Effect.void)
 
-  const open = (peer: NodeId): { readonly token: string } => {
+  const end = (peer: NodeId): void => {
+    callers.delete(tokenOf.get(peer) ?? "")
+    tokenOf.delete(peer)
+  }
+
+  const open = (caller: Caller): string => {
     const token = randomUUID()
-    peerOf.delete(tokenOf.get(peer) ?? "")
-    tokenOf.set(peer, token)
-    peerOf.set(token, peer)
-    return { token }
+    end(caller.from)
+    tokenOf.set(caller.from, token)
+    callers.set(token, caller)
+    const strangers = [...tokenOf.keys()].filter(inbox.isStranger)
+    for (const oldest of strangers.slice(0, -PeerRpc.strangersMax)) end(oldest)
+    return token
+  }
+
+  const welcome = Effect.fnUntraced(function*(hello: PeerRpc.Greeting) {
+    const problem = problemOf(inbox, hello)
+    if (problem !== undefined) return yield* problem
+    const { diskId = "", from } = hello
+    if (!isDiskId(diskId)) return yield* refuse("Malformed", `${from} did not say which disk it has`)
+    const welcome = yield* inbox.greet(hello, diskId)
+    return { token: open({ from, diskId }), ...welcome }
+  })
+
+  const deliver = (from: NodeId, messages: ReadonlyArray<MessageCodec.WireMessage>): Effect.Effect<void> => {
+    let problem: string | undefined
+    for (const wire of messages) {
+      const decoded = MessageCodec.fromWire(wire)
+      if ("message" in decoded) inbox.deliver({ _tag: "Received", from, message: decoded.message })
+      else problem ??= `${wire._tag}: ${decoded.problem}`
+    }
+    return problem === undefined ? Effect.void : warn(from, "dropped a malformed message", problem)
   }
 
   return {
     Hello: (hello) =>
-      Effect.suspend(() => {
-        const refused = problemOf(inbox, hello)
-        if (refused === undefined) return Effect.succeed(open(hello.from))
-        const peer = hello.from.slice(0, 64)
-        return Effect.andThen(warn(peer, "refused a server that called", refused.message), Effect.fail(refused))
-      }),
+      Effect.tapError(
+        welcome(hello),
+        ({ message }) => warn(hello.from.slice(0, 64), "refused a server that called", message)
+      ),
     Deliver: ({ messages, token }) =>
       Effect.suspend(() => {
-        const from = peerOf.get(token)
-        if (from === undefined) return Effect.fail(unknownToken)
-        let problem: string | undefined
-        for (const wire of messages) {
-          const decoded = MessageCodec.fromWire(wire)
-          if ("message" in decoded) inbox.deliver({ _tag: "Received", from, message: decoded.message })
-          else problem ??= `${wire._tag}: ${decoded.problem}`
-        }
-        return problem === undefined ? Effect.void : warn(from, "dropped a malformed message", problem)
+        const caller = callers.get(token)
+        if (caller === undefined) return Effect.fail(unknownToken)
+        const { diskId, from } = caller
+        const first = inbox.beforeHearing(from, diskId)
+        if (first === undefined) return deliver(from, messages)
+        return Effect.andThen(first, Effect.suspend(() => deliver(from, messages)))
       })
   }
 }))

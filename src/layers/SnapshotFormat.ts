@@ -18,10 +18,11 @@
 import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import { crc32 } from "node:zlib"
-import type { Configuration } from "../domain/Configuration.ts"
+import { type Configuration, isSame } from "../domain/Configuration.ts"
 import type { Entry, EntryId } from "../domain/Entry.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import type { Snapshot } from "../domain/Snapshot.ts"
+import { ConfigurationData, fromData, problem as configurationProblem, toData } from "./ConfigurationCodec.ts"
 
 const magic = "TITANSNP"
 const version = 1
@@ -45,7 +46,7 @@ const HeadJson = Schema.fromJsonString(Schema.Struct({
   clusterId: Schema.String,
   takenBy: Schema.String,
   last: Schema.Struct({ term: Count, index: Count }),
-  configuration: Schema.Struct({ voters: Schema.Array(Schema.String), learners: Schema.Array(Schema.String) })
+  configuration: ConfigurationData
 }))
 const encodeJson = Schema.encodeSync(HeadJson)
 const decodeJson = Schema.decodeUnknownSync(HeadJson)
@@ -53,7 +54,7 @@ const decodeJson = Schema.decodeUnknownSync(HeadJson)
 const headCrc = (head: Buffer): number => crc32(head.subarray(16), crc32(head.subarray(0, 12)))
 
 const encodeHead = ({ clusterId, configuration, last, takenBy }: Head): Buffer => {
-  const json = Buffer.from(encodeJson({ clusterId, takenBy, last, configuration }))
+  const json = Buffer.from(encodeJson({ clusterId, takenBy, last, configuration: toData(configuration) }))
   const head = Buffer.alloc(fixedBytes + json.length)
   head.write(magic, 0, "latin1")
   head.writeUInt32BE(version, 8)
@@ -127,7 +128,11 @@ const decodeHead = (bytes: Buffer): Opening | undefined => {
   if (head.readUInt32BE(12) !== headCrc(head)) return damaged(0, "its head does not match its CRC")
   if (head.readUInt32BE(8) !== version) return { _tag: "Unsupported", version: head.readUInt32BE(8) }
   try {
-    return { _tag: "Head", head: decodeJson(head.toString("utf8", fixedBytes)), bytes: end }
+    const json = decodeJson(head.toString("utf8", fixedBytes))
+    const problem = configurationProblem(json.configuration)
+    return problem === undefined
+      ? { _tag: "Head", head: { ...json, configuration: fromData(json.configuration) }, bytes: end }
+      : damaged(fixedBytes, `its head is intact but its configuration is none: ${problem}`)
   } catch (error) {
     if (!Schema.isSchemaError(error)) throw error
     return damaged(fixedBytes, `its head is intact but makes no sense (${error.message})`)
@@ -182,9 +187,6 @@ export const checker = (sizeBytes: number): Checker => {
 
   return { add, end }
 }
-
-const isSame = (a: Configuration, b: Configuration): boolean =>
-  JSON.stringify([a.voters, a.learners]) === JSON.stringify([b.voters, b.learners])
 
 const name = ({ index, term }: EntryId): string => `index ${index} of term ${term}`
 

@@ -6,14 +6,16 @@
  * - `wal/Recovery.ts`, `wal/Writer.ts`: reading it back, and appending
  * - `wal/Lock.ts`: what keeps a second process out
  * - `SnapshotFormat.ts`: the format of a snapshot, and how a whole one is told
+ * - `DisksFile.ts`: which disks the other servers have
  * - `SnapshotFile.ts`, `SnapshotRecovery.ts`: the files of snapshots, what a crash can leave of them, and what counts after it
  *
- * `docs/decisions/0002-write-ahead-log.md` and `0005-snapshots.md` say why it is made like this.
+ * `docs/decisions/0002-write-ahead-log.md`, `0005-snapshots.md` and `0007-lost-disks.md` say why it is made like this.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import { randomBytes } from "node:crypto"
 import * as Path from "node:path"
 import { type Install, isEmptyWrite, type Start, type Write } from "../domain/Command.ts"
 import type { Configuration } from "../domain/Configuration.ts"
@@ -21,6 +23,7 @@ import { origin } from "../domain/Entry.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { none } from "../domain/Snapshot.ts"
 import { type Identity, type Recovered, Storage, StorageError } from "../services/Storage.ts"
+import * as DisksFile from "./DisksFile.ts"
 import * as SnapshotFile from "./SnapshotFile.ts"
 import * as SnapshotRecovery from "./SnapshotRecovery.ts"
 import * as File from "./wal/File.ts"
@@ -46,28 +49,35 @@ const segmentBytesMax = 1 << 30
 
 const failed = (path: string, message: string): StorageError => new StorageError({ reason: "Failed", path, message })
 
+type Wanted = Omit<Identity, "diskId">
+
 /** The headers of all segments; makes the first one, and with it the identity, where there is none. */
-const openDirectory = Effect.fnUntraced(function*(directory: string, wanted: Identity, segmentBytes: number) {
+const openDirectory = Effect.fnUntraced(function*(directory: string, wanted: Wanted, segmentBytes: number) {
   yield* File.makeDirectory(directory)
   yield* lock(directory)
   const found = yield* Segment.list(directory)
   if (found.segments.length === 0) {
+    yield* DisksFile.read(directory, undefined)
     // A crash may have come between making the directory and syncing its parent; where that cannot be read, it was not ours to make.
     yield* Effect.ignore(File.syncDirectory(Path.dirname(directory)))
     for (const path of found.blanks) yield* File.unlink(path)
     const blank = yield* Segment.makeBlank(directory, 0, segmentBytes)
-    yield* Effect.ensuring(Segment.open(blank, wanted, 1), File.close(blank.fd))
+    const identity: Identity = { ...wanted, diskId: randomBytes(16).toString("hex") }
+    yield* Effect.ensuring(Segment.open(blank, identity, 1), File.close(blank.fd))
   }
   const { blanks, segments } = found.segments.length > 0 ? found : yield* Segment.list(directory)
   const stored = yield* Recovery.readHeaders(segments, wanted.nodeId)
-  const identity = stored[0]?.header.identity ?? wanted
+  const [first] = stored
+  if (first === undefined) return yield* failed(directory, `the first file of ${directory} is gone`)
+  const { identity } = first.header
+  const knownDisks = yield* DisksFile.read(directory, identity)
   if (identity.clusterId !== wanted.clusterId) {
     yield* Effect.logInfo("the cluster's name or its servers' addresses are not those of the first start; its id stays")
       .pipe(
         Effect.annotateLogs({ directory, cluster: identity.clusterId })
       )
   }
-  return { blanks, identity, stored }
+  return { blanks, identity, knownDisks, stored }
 })
 
 /** A storage that was recovered. */
@@ -105,6 +115,7 @@ const recover = Effect.fnUntraced(function*(
       }
       if (snapshot !== undefined && isReset) yield* writer.append({ ...resetTo(snapshot), hardState: undefined })
       for (const path of blanks) yield* File.unlink(path)
+      yield* DisksFile.clean(directory)
       yield* SnapshotRecovery.clean(directory, files, snapshot)
       yield* writer.deleteOld
     }),
@@ -169,10 +180,10 @@ const advance = ({ snapshots, writer }: Opened, directory: string, start: Start)
 const make = Effect.fnUntraced(function*(options: Options) {
   const directory = Path.resolve(options.directory)
   const segmentBytes = Math.min(Math.max(options.segmentBytes ?? segmentBytesDefault, segmentBytesMin), segmentBytesMax)
-  const wanted: Identity = { clusterId: options.clusterId, nodeId: options.nodeId }
+  const wanted: Wanted = { clusterId: options.clusterId, nodeId: options.nodeId }
   const problem = Segment.identityProblem(wanted)
   if (problem !== undefined) return yield* failed(directory, problem)
-  const { identity, ...files } = yield* openDirectory(directory, wanted, segmentBytes)
+  const { identity, knownDisks, ...files } = yield* openDirectory(directory, wanted, segmentBytes)
   const scope = yield* Effect.scope
   const writing = Semaphore.makeUnsafe(1)
   const deleting = Semaphore.makeUnsafe(1)
@@ -197,6 +208,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
 
   return Storage.of({
     identity,
+    knownDisks,
+    rememberDisks: (known) => Effect.uninterruptible(DisksFile.write(directory, identity, known)),
     recover: (initial) => writing.withPermit(Effect.uninterruptible(recoverOnce(initial))),
     persist: (write) =>
       whenRecovered((opened) =>

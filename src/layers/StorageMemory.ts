@@ -3,8 +3,11 @@
  * again on it.
  *
  * The disk knows what was synced. A write is pending first and durable when its sync ends; a crash loses what is
- * pending. A snapshot is made aside, synced once, and then at once the latest; a crash before that loses it. The same calls in the same order give the same disk: its only clock is Effect's, and it draws nothing at
- * random.
+ * pending. A snapshot is made aside, synced once, and then at once the latest; a crash before that loses it. What is
+ * remembered of other disks is at once durable when its sync ends.
+ *
+ * The same calls in the same order give the same disk, but for its id: its only clock is Effect's, and it draws nothing
+ * else at random.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -15,6 +18,7 @@ import type { Configuration } from "../domain/Configuration.ts"
 import type { EntryId } from "../domain/Entry.ts"
 import { none, type Snapshot } from "../domain/Snapshot.ts"
 import {
+  type KnownDisks,
   type Recovered,
   type SnapshotReader,
   type SnapshotWriter,
@@ -82,6 +86,13 @@ class Session {
   /** Of a file beside the log: where there is no room for it, nothing else is the worse for that. */
   readonly #syncBeside = (makeDurable: () => void): Effect.Effect<void, StorageError> =>
     Effect.catchIf(sync(this.#disk, this.#holder, makeDurable), (error) => error.reason !== "DiskFull", this.#fail)
+
+  readonly rememberDisks = (known: KnownDisks): Effect.Effect<void, StorageError> =>
+    Effect.suspend(() =>
+      this.#disk.holder === this.#holder
+        ? sync(this.#disk, this.#holder, () => void (this.#disk.knownDisks = known))
+        : Effect.never
+    )
 
   readonly recover = (initial: Configuration): Effect.Effect<Recovered, StorageError> =>
     Effect.suspend(() => this.#disk.holder === this.#holder ? this.#recoverOnce(initial) : Effect.never)
@@ -240,9 +251,12 @@ const startAt = ({ configuration, last }: Snapshot): Start => ({ prev: last, con
 
 const make = Effect.fnUntraced(function*(disk: MemoryDisk) {
   const session = new Session(disk, yield* open(disk))
-  const { compact, discardSnapshot, openSnapshot, persist, receiveSnapshot, recover, saveSnapshot } = session
+  const { compact, discardSnapshot, openSnapshot, persist, receiveSnapshot, recover, rememberDisks, saveSnapshot } =
+    session
   return Storage.of({
     identity: disk.identity,
+    knownDisks: disk.knownDisks,
+    rememberDisks,
     recover,
     persist,
     saveSnapshot,

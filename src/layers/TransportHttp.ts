@@ -8,6 +8,16 @@
  * connect → Hello → for ever: all that waits, as one Deliver → something breaks → PeerLost → wait → connect …
  * ```
  *
+ * **Whom it calls.** Every other member of the configuration in force, as soon as that names it: so all servers know each
+ * other, and each other's disks, before that matters. And whomever the node sends to that has an address
+ * (`peer/Addresses.ts`). When another address counts, the connection to the old one ends and the next goes to the new
+ * one; who has none any more is left, and so is who is no member and cannot be reached. A peer that calls is up, and is called
+ * back without waiting.
+ *
+ * **Whom it hears.** Any server of the cluster whose disk is the one that it was met with (`peer/Disks.ts`). One with a new disk
+ * takes part once the others have let it in (`peer/Admission.ts`): before that what it is to send waits, and what it gets is
+ * dropped.
+ *
  * **A connection is used once.** RPC clients can reconnect by themselves, but what they survive is less than what can
  * happen: their retry schedule is not reset by a success, so a long-lived client ends up at its longest wait; one
  * frame that is too large spends the parser, and every later call dies; a defect on the other side fails every call
@@ -31,17 +41,20 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import type { Configuration } from "../domain/Configuration.ts"
 import type { NodeId } from "../domain/NodeId.ts"
-import { Storage } from "../services/Storage.ts"
+import type { Storage } from "../services/Storage.ts"
 import { type Inbound, type PeerMessage, Transport } from "../services/Transport.ts"
 import * as MessageCodec from "./MessageCodec.ts"
+import * as Acquaintance from "./peer/Acquaintance.ts"
+import * as Outbox from "./peer/Outbox.ts"
 import * as PeerClient from "./PeerClient.ts"
 import * as PeerRpc from "./PeerRpc.ts"
 
@@ -89,73 +102,16 @@ export interface Options extends Partial<Limits> {
   /** This server. */
   readonly id: NodeId
   /**
-   * Where each server of the cluster listens: `http://host:port`, or `https:`. Read anew at every use: its owner may
-   * change it.
+   * Where servers listen: `http://host:port`, or `https:`. Comes before what the configuration says. That of this server is
+   * told to those that it calls. Read anew at every use: its owner may change it.
    */
   readonly urls: ReadonlyMap<NodeId, string>
 }
 
-interface Waiting {
-  readonly message: PeerMessage
-  readonly sizeBytes: number
-}
-
-/** What waits for one peer. `changed` opens when its fiber may have something to do. */
-interface Outbox {
-  readonly peer: NodeId
-  readonly changed: Latch.Latch
-  readonly isNews: (key: string, text: string, nowMs: number) => boolean
-  waiting: Array<Waiting>
-  waitingBytes: number
-  /** Messages are taken: a connection stands, or the first attempt is under way. */
-  isOpen: boolean
-  /** Messages were dropped and the node has not been told. */
-  isLossUntold: boolean
-  isOverflowing: boolean
-}
-
-const makeOutbox = (peer: NodeId): Outbox => ({
-  peer,
-  changed: Latch.makeUnsafe(),
-  isNews: PeerRpc.makeLogGate(),
-  waiting: [],
-  waitingBytes: 0,
-  isOpen: true,
-  isLossUntold: false,
-  isOverflowing: false
-})
-
-/** Takes the longest run from the front that fits into `bytesMax`, at least one message. */
-const takeBatch = (
-  outbox: Outbox,
-  bytesMax: number
-): { readonly messages: Array<PeerMessage>; readonly bytes: number } => {
-  const messages: Array<PeerMessage> = []
-  let bytes = 0
-  for (const { message, sizeBytes } of outbox.waiting) {
-    if (messages.length > 0 && bytes + sizeBytes > bytesMax) break
-    messages.push(message)
-    bytes += sizeBytes
-  }
-  outbox.waiting = outbox.waiting.slice(messages.length)
-  outbox.waitingBytes -= bytes
-  outbox.isOverflowing = false
-  return { messages, bytes }
-}
-
-const dropWaiting = (outbox: Outbox): void => {
-  outbox.isLossUntold ||= outbox.waiting.length > 0
-  outbox.waiting = []
-  outbox.waitingBytes = 0
-  outbox.isOverflowing = false
-}
-
 /** What one transport's fibers hold in common. */
-interface Node {
-  readonly id: NodeId
-  readonly clusterId: string
-  readonly urls: ReadonlyMap<NodeId, string>
+interface Node extends Acquaintance.Acquaintance {
   readonly limits: Limits
+  readonly isNews: (key: string, text: string, nowMs: number) => boolean
   readonly deliver: (event: Inbound) => void
   /** Whose address, when it was last reached, turned out to be another server's. */
   readonly refusedBy: Set<NodeId>
@@ -163,7 +119,7 @@ interface Node {
 
 /** Sends what waits, batch by batch in order, until the connection breaks. */
 const converse = Effect.fnUntraced(
-  function*(node: Node, outbox: Outbox, { broken, client, token }: PeerClient.Conversation) {
+  function*(node: Node, outbox: Outbox.Outbox, { broken, client, token }: PeerClient.Conversation) {
     const { batchBytesMax, unansweredBatchesMax, unansweredBytesMax } = node.limits
     let batches = 0
     let unansweredBytes = 0
@@ -182,11 +138,11 @@ const converse = Effect.fnUntraced(
       while: () => true,
       body: () => {
         const hasRoom = batches < unansweredBatchesMax && unansweredBytes < unansweredBytesMax
-        if (outbox.waiting.length === 0 || !hasRoom) {
+        if (outbox.waiting.length === 0 || !hasRoom || !node.isAdmitted()) {
           outbox.changed.closeUnsafe()
           return outbox.changed.await
         }
-        const { bytes, messages } = takeBatch(outbox, batchBytesMax)
+        const { bytes, messages } = Outbox.takeBatch(outbox, batchBytesMax)
         batches++
         unansweredBytes += bytes
         // Started at once, so that frames leave in the order of the batches. Detached, because the client ends its
@@ -200,149 +156,219 @@ const converse = Effect.fnUntraced(
   }
 )
 
-const annotations = (node: Node, outbox: Outbox) => ({ node: node.id, peer: outbox.peer })
+const annotations = (node: Node, outbox: Outbox.Outbox) => ({ node: node.id, peer: outbox.peer })
 
 /** Logs what may repeat at every attempt, when it is news. */
 const logNews = (
   node: Node,
-  outbox: Outbox,
+  outbox: Outbox.Outbox,
   line: (text: string) => Effect.Effect<void>,
   text: string,
   reason: string
 ) =>
   Effect.flatMap(Clock.currentTimeMillis, (nowMs) =>
-    outbox.isNews(text, reason, nowMs)
+    node.isNews(`${outbox.peer} ${text}`, reason, nowMs)
       ? Effect.annotateLogs(line(text), { ...annotations(node, outbox), reason })
       : Effect.void)
 
-const tellLoss = (node: Node, outbox: Outbox) =>
+const tellLoss = (node: Node, outbox: Outbox.Outbox) =>
   Effect.sync(() => {
     if (!outbox.isLossUntold) return
     outbox.isLossUntold = false
     node.deliver({ _tag: "PeerLost", peer: outbox.peer })
   })
 
-/** One connection from start to end. Returns why it ended; never fails, whatever the reason. */
-const attempt = Effect.fnUntraced(function*(node: Node, outbox: Outbox, url: string) {
+/** The peer is called somewhere else from now on. */
+class Moved extends Data.TaggedError("Moved")<{ readonly message: string }> {}
+
+/** Refusals that say that clients are not to be sent to that address either. */
+const isElsewhere = ({ reason }: PeerRpc.Refused): boolean =>
+  reason === "ProtocolVersion" || reason === "ClusterId" || reason === "Target" || reason === "Self" ||
+  reason === "CalledDisk"
+
+const notMember = "a peer does not count this server among the members: it was removed, or has yet to be added"
+
+/** Opens a connection and sends what waits, until it breaks or the peer moves. */
+const talk = Effect.fnUntraced(function*(node: Node, outbox: Outbox.Outbox, url: string, onStanding: () => void) {
+  const hello = node.helloTo(outbox.peer)
+  const conversation = yield* PeerClient.connect({ ...node.limits, url, hello })
+  yield* node.onWelcome(outbox.peer, conversation.welcome)
+  onStanding()
+  node.refusedBy.delete(outbox.peer)
+  outbox.isOpen = true
+  yield* tellLoss(node, outbox)
+  yield* Effect.annotateLogs(Effect.logInfo("connected to a peer"), { ...annotations(node, outbox), url })
+  if (conversation.welcome.isMember === false) yield* logNews(node, outbox, Effect.logInfo, notMember, url)
+  return yield* converse(node, outbox, conversation)
+}, Effect.scoped)
+
+/** One connection from start to end. Returns how it ended; never fails, whatever the reason. */
+const attempt = Effect.fnUntraced(function*(node: Node, outbox: Outbox.Outbox, url: string) {
   const startedMs = yield* Clock.currentTimeMillis
   let hasStood = false
-  const exit = yield* Effect.exit(Effect.scoped(Effect.gen(function*() {
-    const { clusterId, id, limits } = node
-    const conversation = yield* PeerClient.connect({ ...limits, url, clusterId, from: id, to: outbox.peer })
-    hasStood = true
-    node.refusedBy.delete(outbox.peer)
-    outbox.isOpen = true
-    yield* tellLoss(node, outbox)
-    yield* Effect.annotateLogs(Effect.logInfo("connected to a peer"), { ...annotations(node, outbox), url })
-    return yield* converse(node, outbox, conversation)
-  })))
+  const moved = Effect.andThen(outbox.moved.await, Effect.fail(new Moved({ message: "it is somewhere else now" })))
+  const exit = yield* Effect.exit(Effect.raceFirst(talk(node, outbox, url, () => void (hasStood = true)), moved))
   outbox.isOpen = false
   outbox.isLossUntold ||= hasStood
-  dropWaiting(outbox)
+  Outbox.dropWaiting(outbox)
   yield* tellLoss(node, outbox)
   const cause = Exit.isFailure(exit) ? exit.cause : Cause.empty
   const refusal = PeerClient.refusalOf(cause)
   const reason = refusal?.message ?? PeerClient.describe(cause)
-  // An old token is no stranger's: a later conversation with the same server has taken its place.
-  if (refusal !== undefined && refusal.reason !== "UnknownToken") node.refusedBy.add(outbox.peer)
-  if (refusal !== undefined) yield* logNews(node, outbox, Effect.logWarning, "a peer refused this server", reason)
+  if (refusal !== undefined && isElsewhere(refusal)) node.refusedBy.add(outbox.peer)
+  yield* node.onFailure(outbox.peer, refusal)
+  if (refusal !== undefined) yield* logNews(node, outbox, Effect.logWarning, refusedText(refusal), reason)
   else if (!hasStood) yield* logNews(node, outbox, Effect.logInfo, "cannot reach a peer", `${url}: ${reason}`)
   else {yield* Effect.annotateLogs(Effect.logInfo("lost the connection to a peer"), {
       ...annotations(node, outbox),
       reason
     })}
   const livedMs = (yield* Clock.currentTimeMillis) - startedMs
-  return { isRefused: refusal !== undefined, wasSteady: hasStood && livedMs > node.limits.refusedRetryMs }
+  const isSteady = hasStood && livedMs > node.limits.refusedRetryMs
+  return { hasStood, isSteady, isRefused: refusal !== undefined }
 })
 
+const refusedText = ({ reason }: PeerRpc.Refused): string =>
+  reason === "CalledDisk" ? "a peer has another disk than before and takes no part" : "a peer refused this server"
+
 /** Serves one outbox for as long as its peer has an address. */
-const serve = Effect.fnUntraced(function*(node: Node, outbox: Outbox) {
+const serve = Effect.fnUntraced(function*(node: Node, outbox: Outbox.Outbox) {
   const { refusedRetryMs, retryMsMax, retryMsMin } = node.limits
   let delayMs = retryMsMin
   for (;;) {
-    const url = node.urls.get(outbox.peer)
+    const url = node.addresses.of(outbox.peer)
     if (url === undefined) return
-    const { isRefused, wasSteady } = yield* attempt(node, outbox, url)
-    if (wasSteady) delayMs = retryMsMin
+    if (url !== outbox.url) delayMs = retryMsMin
+    outbox.url = url
+    outbox.moved.closeUnsafe()
+    outbox.nudged.closeUnsafe()
+    const { hasStood, isRefused, isSteady } = yield* attempt(node, outbox, url)
+    const hasMoved = node.addresses.of(outbox.peer) !== url
+    if (!hasStood && !hasMoved && !node.addresses.unreachable(outbox.peer)) return
+    if (isSteady) delayMs = retryMsMin
     const jitter = yield* Random.nextBetween(0.75, 1.25)
-    yield* Effect.sleep(jitter * (isRefused ? refusedRetryMs : delayMs))
+    yield* Effect.timeoutOption(outbox.nudged.await, jitter * (isRefused ? refusedRetryMs : delayMs))
     delayMs = Math.min(delayMs * 2, retryMsMax)
   }
 })
 
 /** Puts `message` into the outbox, or drops it and remembers that. Returns what is left to do. */
-const offer = (node: Node, outbox: Outbox, message: PeerMessage, scope: Scope.Scope): Effect.Effect<unknown> => {
-  const { messageBytesMax, outboxBytesMax, outboxMessagesMax } = node.limits
+const offer = (
+  node: Node,
+  outbox: Outbox.Outbox,
+  message: PeerMessage,
+  scope: Scope.Scope
+): Effect.Effect<unknown> => {
+  const { messageBytesMax } = node.limits
   const sizeBytes = MessageCodec.sizeBytes(message)
   if (sizeBytes > messageBytesMax) {
     const reason = `${message._tag} takes up to ${sizeBytes} bytes, and ${messageBytesMax} are allowed`
     return logNews(node, outbox, Effect.logWarning, "dropped a message that is too large", reason)
   }
-  if (!outbox.isOpen) {
-    outbox.isLossUntold = true
-    return Effect.void
-  }
-  // One message always fits, whatever the limits.
-  const isFull = outbox.waiting.length >= outboxMessagesMax ||
-    (outbox.waiting.length > 0 && outbox.waitingBytes + sizeBytes > outboxBytesMax)
-  if (!isFull) {
-    outbox.waiting.push({ message, sizeBytes })
-    outbox.waitingBytes += sizeBytes
-    outbox.changed.openUnsafe()
-    return Effect.void
-  }
-  if (outbox.isOverflowing) return Effect.void
-  outbox.isOverflowing = true
-  outbox.isLossUntold = true
   // In a fiber of its own: `send` never calls the receiver.
-  return Effect.forkIn(tellLoss(node, outbox), scope)
+  return Outbox.put(outbox, { message, sizeBytes }, node.limits)
+    ? Effect.forkIn(tellLoss(node, outbox), scope)
+    : Effect.void
+}
+
+/** The outboxes of a node, each with the fiber that serves it. */
+const makeOutboxes = (node: Node, scope: Scope.Scope) => {
+  const outboxes = new Map<NodeId, Outbox.Outbox>()
+  const end = (outbox: Outbox.Outbox) =>
+    Effect.suspend(() => {
+      if (outboxes.get(outbox.peer) === outbox) outboxes.delete(outbox.peer)
+      node.refusedBy.delete(outbox.peer)
+      Outbox.dropWaiting(outbox)
+      return tellLoss(node, outbox)
+    })
+  /** Has `peer` called, now and again, unless it is already or is nowhere. */
+  const open = (peer: NodeId): Effect.Effect<unknown> =>
+    Effect.suspend(() => {
+      if (peer === node.id || outboxes.has(peer) || node.addresses.of(peer) === undefined) return Effect.void
+      const outbox = Outbox.make(peer)
+      outboxes.set(peer, outbox)
+      return Effect.forkIn(Effect.ensuring(serve(node, outbox), end(outbox)), scope)
+    })
+  const send = (to: NodeId, message: PeerMessage): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const outbox = outboxes.get(to)
+      if (outbox !== undefined) return Effect.asVoid(offer(node, outbox, message, scope))
+      if (to === node.id || node.addresses.of(to) === undefined) return Effect.void
+      return Effect.andThen(open(to), send(to, message))
+    })
+  /** Addresses may have changed. */
+  const onAddresses = (): void => {
+    for (const outbox of outboxes.values()) {
+      if (node.addresses.of(outbox.peer) === outbox.url) continue
+      outbox.moved.openUnsafe()
+      outbox.nudged.openUnsafe()
+    }
+  }
+  /** `peer` has called: it is up. */
+  const onCall = (peer: NodeId): Effect.Effect<unknown> =>
+    Effect.suspend(() => {
+      onAddresses()
+      outboxes.get(peer)?.nudged.openUnsafe()
+      return node.addresses.isMember(peer) ? open(peer) : Effect.void
+    })
+  return { outboxes, open, send, onAddresses, onCall }
 }
 
 const make = Effect.fnUntraced(function*(options: Options) {
-  const { identity } = yield* Storage
+  const { id, urls } = options
   const scope = yield* Effect.scope
-  const outboxes = new Map<NodeId, Outbox>()
   let receiver: ((event: Inbound) => void) | undefined
+  const onAdmitted = () => {
+    for (const { changed } of outboxes.values()) changed.openUnsafe()
+  }
+  const acquaintance = yield* Acquaintance.make({ id, urls, onAdmitted })
   const node: Node = {
-    id: options.id,
-    clusterId: identity.clusterId,
-    urls: options.urls,
+    ...acquaintance,
     limits: { ...defaults, ...options },
+    isNews: PeerRpc.makeLogGate(),
     deliver: (event) => receiver?.(event),
     refusedBy: new Set()
   }
-  const isPeer = (id: NodeId): boolean => id !== options.id && options.urls.has(id)
-  const start = (peer: NodeId): Effect.Effect<unknown> => {
-    const outbox = makeOutbox(peer)
-    outboxes.set(peer, outbox)
-    return Effect.forkIn(Effect.ensuring(serve(node, outbox), Effect.sync(() => outboxes.delete(peer))), scope)
-  }
-  const send = (to: NodeId, message: PeerMessage): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      if (!isPeer(to)) return Effect.void
-      const outbox = outboxes.get(to)
-      if (outbox !== undefined) return Effect.asVoid(offer(node, outbox, message, scope))
-      return Effect.andThen(start(to), send(to, message))
-    })
+  const { onAddresses, onCall, open, outboxes, send } = makeOutboxes(node, scope)
   const inbound = (deliver: (event: Inbound) => void) =>
     Effect.asVoid(Effect.acquireRelease(
       Effect.sync(() => void (receiver = deliver)),
       () => Effect.sync(() => void (receiver = receiver === deliver ? undefined : receiver))
     ))
-  return Context.make(Transport, { send, inbound }).pipe(
+  const reconfigure = Effect.fnUntraced(function*(configuration: Configuration, committed?: Configuration) {
+    yield* node.reconfigure(configuration, committed ?? configuration)
+    onAddresses()
+    // Every member is called, so that all meet all before one of them is needed.
+    yield* Effect.forEach(node.addresses.peers(), open, { discard: true })
+  })
+  return Context.make(Transport, { send, inbound, reconfigure }).pipe(
     Context.add(PeerRpc.PeerInbox, {
-      id: options.id,
-      clusterId: identity.clusterId,
-      isPeer,
-      isRefusedBy: (id) => node.refusedBy.has(id),
-      deliver: node.deliver
+      id,
+      clusterId: node.clusterId,
+      isStranger: (one) => node.addresses.isStranger(one),
+      isRefusedBy: (one) => node.refusedBy.has(one),
+      greet: (hello, diskId) => Effect.tap(node.greet(hello, diskId), () => onCall(hello.from)),
+      beforeHearing: node.beforeHearing,
+      deliver: (event) => {
+        if (node.isAdmitted()) node.deliver(event)
+      },
+      diskRefused: node.diskRefused
     })
   )
 })
 
 /**
- * The transport of server `id`, and the `PeerInbox` that `RaftHttp.layer` hands incoming messages to. A connection is
- * opened by the first message to a peer. A message to the server itself, or to one without an address, is silence.
+ * Never succeeds: fails when another server knows another disk under this one's name, and this one's was new when the process began. Whoever runs
+ * a server races this with `RaftNode.halted`, and ends the process: `message` says what to do.
+ */
+export const diskRefused: Effect.Effect<never, PeerRpc.DiskRefused, PeerRpc.PeerInbox> = Effect.flatMap(
+  PeerRpc.PeerInbox,
+  (inbox) => inbox.diskRefused
+)
+
+/**
+ * The transport of server `id`, and the `PeerInbox` that `RaftHttp.layer` hands incoming messages to. A message to the server itself, or
+ * to one without an address, is silence.
  */
 export const layer = (options: Options): Layer.Layer<Transport | PeerRpc.PeerInbox, never, Storage> =>
   Layer.effectContext(make(options))

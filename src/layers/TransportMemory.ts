@@ -252,11 +252,12 @@ export const makeNetwork = (options: NetworkOptions): Network => {
 /**
  * The transport of node `id` on `network`. A message to the node itself or to nobody is silence; one that comes while
  * no receiver listens is lost, so a node that restarts misses what was under way while it was down. `PeerLost` is
- * reported by `Network.reconnect` alone.
+ * reported by `Network.reconnect` alone. Servers are found by name, whatever the configuration says.
  */
 export const layer = (options: { readonly network: Network; readonly id: NodeId }): Layer.Layer<Transport> =>
   Layer.succeed(Transport)({
     send: (to, message) => to === options.id ? Effect.void : options.network.send(options.id, to, message),
+    reconfigure: () => Effect.void,
     inbound: (deliver) =>
       Effect.asVoid(
         Effect.acquireRelease(

@@ -3,19 +3,63 @@
  *
  * A web page may open a WebSocket to any address that its reader's machine reaches, loopback included: browsers do not guard it as they
  * guard other requests. They do send `Origin` with it, which programs do not: so a request with one is refused.
+ *
+ * Answers that a client does not read wait in this process's memory. While more than `unreadBytesMax` do, nothing more is read from that client's
+ * connection, so that it cannot ask for more of them, and whoever writes to it waits.
  */
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
+import { RequestId } from "effect/rpc/RpcMessage"
 import * as RpcServer from "effect/rpc/RpcServer"
+import * as Socket from "effect/socket/Socket"
+import type { IncomingMessage } from "node:http"
+import type { Duplex } from "node:stream"
+
+const unreadBytesMax = 1 << 20
+
+/** Ends once everything that was written is on its way, or the connection is gone. */
+const drained = (stream: Duplex): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const done = (): void => {
+      stream.off("drain", done).off("close", done)
+      resume(Effect.void)
+    }
+    stream.on("drain", done).on("close", done)
+    return Effect.sync(() => stream.off("drain", done).off("close", done))
+  })
+
+/** The same request, whose WebSocket reads nothing while too much waits to be written, and whose writes wait for that. */
+const patient = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest => {
+  const { socket: stream } = request.source as IncomingMessage
+  const isFull = (): boolean => !stream.destroyed && stream.writableLength > unreadBytesMax
+  const room = Effect.suspend(() => isFull() ? drained(stream) : Effect.void)
+  const upgrade = Effect.map(request.upgrade, ({ reader, writer }) =>
+    Socket.make({
+      writer: Effect.map(writer, ({ write, writeAll }) => ({
+        write: (chunk) => Effect.andThen(write(chunk), room),
+        writeAll: (chunks) => Effect.andThen(writeAll(chunks), room)
+      })),
+      reader: Effect.map(reader, ({ pull, upgrade }) => ({
+        pull: Effect.andThen(room, pull),
+        upgrade
+      }))
+    }))
+  return Object.create(request, { upgrade: { value: upgrade } })
+}
 
 /**
  * The protocol for `RpcServer.layer`, at `path`. A plain request is told `purpose` and that it needs a WebSocket (426); an upgrade with an
  * `Origin` is refused (403); any other becomes a connection.
  */
-export const protocol = (options: { readonly path: `/${string}`; readonly purpose: string }) =>
+export const protocol = (options: {
+  readonly path: `/${string}`
+  readonly purpose: string
+  /** Called when the answer to a request is on its way to its client, or never will be. */
+  readonly onSent?: (clientId: number, requestId: RequestId) => void
+}) =>
   Layer.effect(RpcServer.Protocol)(Effect.gen(function*() {
     const { httpEffect, protocol } = yield* RpcServer.makeProtocolWithHttpEffectWebsocket
     const router = yield* HttpRouter.HttpRouter
@@ -31,10 +75,20 @@ export const protocol = (options: { readonly path: `/${string}`; readonly purpos
         if (headers["upgrade"]?.toLowerCase() !== "websocket") return Effect.succeed(upgradeRequired)
         if (headers["origin"] !== undefined) return Effect.succeed(forbidden)
         // A connection that breaks ends its request with a defect; that is an ordinary event here, and the caller reports it.
-        return Effect.catchDefect(httpEffect, () => Effect.succeed(HttpServerResponse.empty()))
+        return Effect.catchDefect(httpEffect, () => Effect.succeed(HttpServerResponse.empty())).pipe(
+          Effect.updateService(HttpServerRequest.HttpServerRequest, patient)
+        )
       })
     )
-    return protocol
+    const { onSent } = options
+    if (onSent === undefined) return protocol
+    const send: typeof protocol.send = (clientId, response, transferables) => {
+      const sending = protocol.send(clientId, response, transferables)
+      return response._tag === "Exit"
+        ? Effect.ensuring(sending, Effect.sync(() => onSent(clientId, RequestId(response.requestId))))
+        : sending
+    }
+    return { ...protocol, send }
   }))
 
 /** The WebSocket address of `path` at a server's base URL, such as `http://127.0.0.1:7101`; or what is wrong with that. */
@@ -42,8 +96,9 @@ export const address = (base: string, path: string): { readonly url: string } | 
   if (!URL.canParse(base)) {
     return { problem: `${JSON.stringify(base)} is no address: it must look like http://host:port` }
   }
-  const url = new URL(path, base.replace(/^http/, "ws"))
-  return url.protocol === "ws:" || url.protocol === "wss:"
+  // Of what is no address of a server, such as `n1:7101`, another path makes none at all.
+  const url = URL.parse(path, base.replace(/^http/, "ws"))
+  return url?.protocol === "ws:" || url?.protocol === "wss:"
     ? { url: url.href }
     : { problem: `${JSON.stringify(base)} must start with http:// or https://` }
 }

@@ -6,10 +6,12 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Stream from "effect/Stream"
-import type { EntryId, LogIndex } from "../domain/Entry.ts"
+import type { Entry, EntryId, LogIndex } from "../domain/Entry.ts"
 import type { RequestId } from "../domain/Event.ts"
 import * as Log from "../domain/Log.ts"
-import type { Requests } from "./Requests.ts"
+import { type Admitted, type Answer, Sessions, trimEvery } from "../domain/Session.ts"
+import type { Outcome, Requests } from "./Requests.ts"
+import * as SessionContent from "./SessionContent.ts"
 import type { Committed, StateMachine } from "./StateMachine.ts"
 import type { Storage, StorageError } from "./Storage.ts"
 
@@ -32,7 +34,7 @@ type Task =
   | Read
 
 /** Work between two yields: enough to amortise the calls, little enough that no heartbeat is late for it. */
-const batch = { entriesMax: 1024, bytesMax: 1 << 20 }
+const batchBytesMax = 1 << 20
 
 export interface Applier {
   /** Applies everything up to `to`. */
@@ -51,33 +53,94 @@ interface Parts {
   readonly requests: Requests
   readonly log: () => Log.Log
   readonly openSnapshot: Storage["Service"]["openSnapshot"]
-  /** What the state machine has applied already. */
-  readonly lastApplied: EntryId
-  readonly onApplied: (index: LogIndex) => void
+  readonly sessions: () => Sessions
+  readonly onApplied: (index: LogIndex, logTimeMs: number) => void
+}
+
+/** What an entry of a batch comes to: the result of the command at a position, what its session says, or nothing for anybody. */
+type Result = number | Admitted | undefined
+
+/** Which commands of a batch are executed, and what each of its entries comes to. A retry is not executed again (rule R4). */
+class Batch {
+  readonly commands: Array<Committed> = []
+  readonly #sessions: Sessions
+  readonly #results: Array<Result> = []
+  readonly #answers: Array<{ readonly position: number; readonly answer: Answer }> = []
+  #executed: ReadonlyArray<Uint8Array> = []
+
+  constructor(sessions: Sessions) {
+    this.#sessions = sessions
+  }
+
+  add(entry: Entry): void {
+    this.#results.push(this.#admit(entry))
+  }
+
+  #admit(entry: Entry): Result {
+    const { payload } = entry
+    switch (payload._tag) {
+      case "Command":
+        return this.#execute(entry, payload.bytes)
+      case "SessionCommand": {
+        const admitted = this.#sessions.admit(payload.sequenced, payload.timeMs)
+        if (admitted._tag === "Execute") {
+          this.#answers.push({ position: this.#execute(entry, payload.bytes), answer: admitted.answer })
+        }
+        return admitted
+      }
+      case "OpenSession":
+        this.#sessions.open(entry.index, payload)
+        return undefined
+      case "Noop":
+      case "Configuration":
+        return undefined
+      default:
+        return payload satisfies never
+    }
+  }
+
+  #execute({ index, term }: Entry, command: Uint8Array): number {
+    return this.commands.push({ index, term, command }) - 1
+  }
+
+  /** The state machine has executed `commands`. What is kept is a copy: a result may be a view on something large. */
+  executed(results: ReadonlyArray<Uint8Array>): void {
+    this.#executed = results
+    for (const { answer, position } of this.#answers) this.#sessions.keep(answer, results[position]?.slice() ?? noBytes)
+  }
+
+  /** Of the entry that was added as number `i`. */
+  outcome(i: number): Outcome {
+    const result = this.#results[i]
+    if (result === undefined) return undefined
+    if (typeof result === "number") return this.#executed[result]
+    return result._tag === "Expired" ? "SessionExpired" : result.answer.result
+  }
 }
 
 /** Applies some of the entries after `last`, up to `to`, and gives the last one; `undefined` where a snapshot has taken their place. */
 const applyBatch = Effect.fnUntraced(function*(parts: Parts, last: EntryId, to: LogIndex) {
   const { requests, stateMachine } = parts
   const from = last.index + 1
-  const entriesMax = Math.min(batch.entriesMax, to - last.index)
+  const sessions = parts.sessions()
+  const entriesMax = Math.min(to - last.index, trimEvery - last.index % trimEvery)
   const log = parts.log()
   // An install has replaced the log; its `Restore` is in line behind this task.
   if (from <= log.prev.index) return undefined
-  const entries = Log.entriesFrom(log, from, { entriesMax, bytesMax: batch.bytesMax })
+  const entries = Log.entriesFrom(log, from, { entriesMax, bytesMax: batchBytesMax })
   const end = entries[entries.length - 1]
   if (end === undefined) return yield* Effect.die(new Error(`the log does not hold entry ${from}, which is committed`))
-  const commands: Array<Committed> = []
-  for (const { index, payload, term } of entries) {
-    if (payload._tag === "Command") commands.push({ index, term, command: payload.bytes })
-  }
+  const some = new Batch(sessions)
+  for (const entry of entries) some.add(entry)
+  const { commands } = some
   const results = commands.length === 0 ? [] : yield* stateMachine.apply(commands)
   if (results.length !== commands.length) {
     const problem = `StateMachine.apply gave ${results.length} results for ${commands.length} commands`
     return yield* Effect.die(new Error(problem))
   }
-  let next = 0
-  for (const entry of entries) requests.applied(entry, entry.payload._tag === "Command" ? results[next++] : undefined)
+  some.executed(results)
+  if (end.index % trimEvery === 0) sessions.trim()
+  for (const [i, entry] of entries.entries()) requests.applied(entry, some.outcome(i))
   return { term: end.term, index: end.index }
 })
 
@@ -90,7 +153,7 @@ const answerReads = Effect.fnUntraced(function*(parts: Parts, requestIds: Readon
     const answer = yield* Effect.exit(Effect.suspend(() => parts.stateMachine.query(query)))
     parts.requests.answer(id, answer, index)
     bytes += answer._tag === "Success" ? answer.value.length : 0
-    if (bytes < batch.bytesMax) continue
+    if (bytes < batchBytesMax) continue
     bytes = 0
     yield* Effect.yieldNow
   }
@@ -126,20 +189,26 @@ class WaitingReads {
   }
 }
 
-/** Puts the latest snapshot in the place of the state, and gives its last entry. */
+export interface Restored {
+  readonly last: EntryId
+  readonly sessions: Sessions
+}
+
+/** Puts the latest snapshot in the place of the state. */
 export const restoreLatest = (
   parts: Pick<Parts, "stateMachine" | "openSnapshot">
-): Effect.Effect<EntryId, StorageError> =>
+): Effect.Effect<Restored, StorageError> =>
   Effect.scoped(Effect.gen(function*() {
     const reader = yield* parts.openSnapshot
     if (reader === undefined) return yield* Effect.die(new Error("the snapshot to restore is not there"))
-    yield* parts.stateMachine.restore(reader.content)
-    return reader.snapshot.last
+    const saved = yield* SessionContent.read(reader.content, parts.stateMachine.restore)
+    return { last: reader.snapshot.last, sessions: new Sessions(saved) }
   }))
 
-export const make = Effect.fnUntraced(function*(parts: Parts) {
+export const make = Effect.fnUntraced(function*(given: Omit<Parts, "sessions"> & { readonly restored: Restored }) {
   const tasks = yield* Queue.unbounded<Task>()
-  let last = parts.lastApplied
+  let { last, sessions } = given.restored
+  const parts: Parts = { ...given, sessions: () => sessions }
   const waiting = new WaitingReads((id) => parts.requests.queryOf(id) !== undefined)
 
   const applyUpTo = Effect.fnUntraced(function*(to: LogIndex) {
@@ -147,7 +216,7 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
       const applied = yield* applyBatch(parts, last, to)
       if (applied === undefined) return
       last = applied
-      parts.onApplied(last.index)
+      parts.onApplied(last.index, sessions.timeMs)
       // A node that starts again has its whole log to apply, and a leader to answer meanwhile.
       if (last.index < to) yield* Effect.yieldNow
     }
@@ -156,13 +225,15 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
   const restore = Effect.fnUntraced(function*(to: EntryId) {
     // The latest snapshot may be later than the one that was asked for, whose place it took: then this is done for both.
     if (to.index <= last.index) return
-    last = yield* restoreLatest(parts)
+    const restored = yield* restoreLatest(parts)
+    last = restored.last
+    sessions = restored.sessions
     parts.requests.restored(last.index)
-    parts.onApplied(last.index)
+    parts.onApplied(last.index, sessions.timeMs)
   })
 
   const capture = Effect.fnUntraced(function*(captured: Deferred.Deferred<Captured>) {
-    const content = yield* parts.stateMachine.snapshot
+    const content = SessionContent.write(sessions.capture(), yield* parts.stateMachine.snapshot)
     Deferred.doneUnsafe(captured, Effect.succeed({ last, content }))
   })
 
@@ -200,3 +271,5 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
   }
   return applier
 })
+
+const noBytes = new Uint8Array(0)

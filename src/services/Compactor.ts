@@ -4,6 +4,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
 import type { Command } from "../domain/Command.ts"
 import type { Event } from "../domain/Event.ts"
 import { configurationAt, type NodeState } from "../domain/NodeState.ts"
@@ -50,6 +51,32 @@ const unlessFull = ({ offer, state }: Parts) => (error: StorageError): Effect.Ef
   )
 }
 
+/**
+ * The state, and the configuration that was in force there; `undefined` where nobody knows that any more: a leader's snapshot, which stands for more,
+ * has taken the log's place meanwhile. Then the content is read to its end, as whoever captures it relies on.
+ */
+const capture = Effect.fnUntraced(function*({ applier, state }: Parts) {
+  const { content, last } = yield* applier.capture
+  if (last.index >= state().log.prev.index) {
+    return { content, last, configuration: configurationAt(state(), last.index) }
+  }
+  yield* Stream.runDrain(content)
+  return undefined
+})
+
+/** Whoever waits hears what came of it. */
+const answer = (
+  parts: Parts,
+  waiting: Waiting,
+  taking: Effect.Effect<Snapshot, StorageError>
+): Effect.Effect<unknown, StorageError> =>
+  taking.pipe(
+    Effect.tap((snapshot) => Deferred.succeed(waiting, snapshot)),
+    Effect.catch((error) =>
+      Effect.andThen(Deferred.fail(waiting, new SnapshotFailed({ message: error.message })), unlessFull(parts)(error))
+    )
+  )
+
 export const make = Effect.fnUntraced(function*(parts: Parts) {
   const { applier, offer, state, storage } = parts
   const jobs = yield* Queue.unbounded<Job>()
@@ -67,24 +94,18 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
       offer({ _tag: "SnapshotFailed" })
       return latest
     }
-    const { content, last } = yield* applier.capture
-    taken = yield* storage.saveSnapshot({ last, configuration: configurationAt(state(), last.index) }, content)
+    const captured = yield* capture(parts)
+    if (captured === undefined) {
+      offer({ _tag: "SnapshotFailed" })
+      return state().snapshot
+    }
+    const { configuration, content, last } = captured
+    taken = yield* storage.saveSnapshot({ last, configuration }, content)
     offer({ _tag: "SnapshotTaken", snapshot: taken })
     const fields = { node: id, index: taken.last.index, bytes: taken.sizeBytes }
     yield* Effect.annotateLogs(Effect.logInfo("took a snapshot"), fields)
     return taken
   })
-
-  const answer = (
-    waiting: Waiting,
-    taking: Effect.Effect<Snapshot, StorageError>
-  ): Effect.Effect<unknown, StorageError> =>
-    taking.pipe(
-      Effect.tap((snapshot) => Deferred.succeed(waiting, snapshot)),
-      Effect.catch((error) =>
-        Effect.andThen(Deferred.fail(waiting, new SnapshotFailed({ message: error.message })), unlessFull(parts)(error))
-      )
-    )
 
   const perform = (job: Job): Effect.Effect<unknown, StorageError> => {
     switch (job._tag) {
@@ -92,9 +113,9 @@ export const make = Effect.fnUntraced(function*(parts: Parts) {
         return Effect.catch(take(false), unlessFull(parts))
       case "Take":
         wanted = undefined
-        return answer(job.taken, take(false))
+        return answer(parts, job.taken, take(false))
       case "Renew":
-        return answer(job.taken, take(true))
+        return answer(parts, job.taken, take(true))
       case "Compact":
         return storage.compact(job.start)
       case "DiscardSnapshot":

@@ -3,6 +3,8 @@
  */
 import * as Effect from "effect/Effect"
 import { type Command, emptyWrite } from "../domain/Command.ts"
+import * as Configuration from "../domain/Configuration.ts"
+import type { LogIndex } from "../domain/Entry.ts"
 import type { Event } from "../domain/Event.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import type { Applier } from "./Applier.ts"
@@ -55,13 +57,54 @@ export const interpreter = (parts: Parts, persister: Persister) => (command: Com
       return Effect.sync(() => parts.requests.accept(command.requestIds, command.first))
     case "Refuse":
       return Effect.sync(() => parts.requests.refuse(command.requestIds, command.refusal))
+    case "Complete":
+      return Effect.sync(() => parts.requests.complete(command.requestId))
+    case "HandedOver":
+      return Effect.sync(() => parts.requests.handedOver(command.requestId))
     case "ServeRead":
       return Effect.sync(() => parts.applier.serve(command.requestIds, command.index))
     case "AnnounceRole":
-      return announce(parts.id, command)
+      return Effect.andThen(Effect.sync(() => parts.requests.led(command.leaderId)), announce(parts.id, command))
+    case "AnnounceConfiguration":
+      return Effect.andThen(
+        parts.transport.reconfigure(command.configuration, command.committed),
+        announceConfiguration(parts.id, command.configuration, command.index, command.wasMember)
+      )
+    case "ReportLearner": {
+      const text =
+        "a learner has not caught up and is not promoted: it does not run, or entries come in faster than it takes them"
+      const fields = { node: parts.id, learner: command.id, missing: command.missing }
+      return Effect.annotateLogs(Effect.logWarning(text), fields)
+    }
     default:
       return command satisfies never
   }
+}
+
+/** What a server is told that it is no member of. `wasMember`: it may be older than its own addition. */
+const notMember = (wasMember: boolean): Effect.Effect<void> =>
+  wasMember
+    ? Effect.logWarning("this server is no member of the cluster any more: it can be stopped")
+    : Effect.logInfo("another configuration is in force, and this server waits to be added to it")
+
+const announceConfiguration = (
+  node: NodeId,
+  configuration: Configuration.Configuration,
+  index: LogIndex,
+  wasMember: boolean
+): Effect.Effect<void> => {
+  const { learners, outgoing, voters } = configuration
+  const fields = {
+    node,
+    index,
+    voters: voters.join(","),
+    ...(learners.length === 0 ? {} : { learners: learners.join(",") }),
+    ...(outgoing.length === 0 ? {} : { outgoing: outgoing.join(",") })
+  }
+  const line = Configuration.isMember(configuration, node)
+    ? Effect.logInfo("another configuration is in force")
+    : notMember(wasMember)
+  return Effect.annotateLogs(line, fields)
 }
 
 const announce = (node: NodeId, change: Extract<Command, { _tag: "AnnounceRole" }>): Effect.Effect<void> => {

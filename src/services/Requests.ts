@@ -2,22 +2,26 @@
  * The callers that wait for an answer: who asked what, where their commands went in the log, and until when they wait. A caller is
  * answered exactly once. Everything here is synchronous and per node.
  */
-import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import type { Refusal } from "../domain/Command.ts"
-import type { EntryId, LogIndex } from "../domain/Entry.ts"
+import type { EntryId, LogIndex, SessionId } from "../domain/Entry.ts"
 import type { RequestId } from "../domain/Event.ts"
+import type { NodeId } from "../domain/NodeId.ts"
 import {
+  type ChangeError,
+  ChangeRefused,
   NotLeader,
+  type OpenError,
   OutcomeUnknown,
   Overloaded,
   type ProposeError,
   type ReadError,
   ReadUnconfirmed,
+  SessionExpired,
   Stopped
 } from "./RaftErrors.ts"
 
-type Resume<A, E> = (answer: Effect.Effect<A, E>) => void
+export type Resume<A, E> = (answer: Exit.Exit<A, E>) => void
 
 /** The answer to a query, and the last entry that the state it came from had applied. */
 export interface Answered {
@@ -27,11 +31,31 @@ export interface Answered {
 
 interface WaitingProposal {
   readonly _tag: "Proposal"
-  readonly resume: Resume<Uint8Array, ProposeError>
+  readonly resume: Resume<Uint8Array, ProposeError | SessionExpired>
   readonly deadlineMs: number
   /** The entry the command became; `undefined` until the leader has taken it. */
   entry: EntryId | undefined
 }
+
+/** A session that is being opened: its name is the index of the entry that this became. */
+interface WaitingOpening {
+  readonly _tag: "Opening"
+  readonly resume: Resume<SessionId, OpenError>
+  readonly deadlineMs: number
+  entry: EntryId | undefined
+}
+
+/** A change of the cluster: it has happened, or was refused. */
+interface WaitingChange {
+  readonly _tag: "Change"
+  readonly resume: Resume<void, ChangeError>
+  readonly deadlineMs: number
+  /** Of a transfer: who is to lead; `undefined`: anybody. */
+  readonly successor?: NodeId | undefined
+}
+
+/** What a committed entry came to: a result, none where it is no command, or a command of a session that is no more. */
+export type Outcome = Uint8Array | "SessionExpired" | undefined
 
 interface WaitingRead {
   readonly _tag: "Read"
@@ -40,15 +64,39 @@ interface WaitingRead {
   readonly query: Uint8Array
 }
 
-type Waiting = WaitingProposal | WaitingRead
+type Waiting = WaitingProposal | WaitingOpening | WaitingRead | WaitingChange
+
+const entryOf = (waiting: Waiting): EntryId | undefined =>
+  waiting._tag === "Proposal" || waiting._tag === "Opening" ? waiting.entry : undefined
 
 const notLeader = (leader: string | undefined): NotLeader =>
   leader === undefined ? new NotLeader({}) : new NotLeader({ leader })
 
 /** What a caller hears whose request ends without an answer: a command may still take effect. */
 const unanswered = (waiting: Waiting): void => {
-  if (waiting._tag === "Read") waiting.resume(Effect.fail(new ReadUnconfirmed()))
-  else waiting.resume(Effect.fail(new OutcomeUnknown()))
+  if (waiting._tag === "Read") waiting.resume(Exit.fail(new ReadUnconfirmed()))
+  else waiting.resume(Exit.fail(new OutcomeUnknown()))
+}
+
+const transferred = (leader: NodeId, successor: NodeId | undefined): Exit.Exit<void, ChangeRefused> =>
+  successor === undefined || successor === leader ? Exit.void : Exit.fail(
+    new ChangeRefused({ reason: "NotReady", message: `${leader} leads now, and ${successor} does not: ask again` })
+  )
+
+/** A refusal of the core as its caller meets it. */
+export const errorOf = (refusal: Refusal): NotLeader | Overloaded | OutcomeUnknown | ChangeRefused => {
+  switch (refusal._tag) {
+    case "NotLeader":
+      return notLeader(refusal.leaderId)
+    case "Overloaded":
+      return new Overloaded()
+    case "OutcomeUnknown":
+      return new OutcomeUnknown()
+    case "Impossible":
+      return new ChangeRefused({ reason: refusal.reason, message: refusal.message })
+    default:
+      return refusal satisfies never
+  }
 }
 
 export class Requests {
@@ -56,6 +104,7 @@ export class Requests {
   readonly #waiting = new Map<RequestId, Waiting>()
   readonly #byIndex = new Map<LogIndex, RequestId>()
   readonly #limits: { readonly timeoutMs: number; readonly waitingMax: number }
+  readonly #handedOver = new Set<RequestId>()
   #lastId = 0
 
   constructor(limits: { readonly timeoutMs: number; readonly waitingMax: number }) {
@@ -66,12 +115,24 @@ export class Requests {
     return this.#waiting.size >= this.#limits.waitingMax
   }
 
-  proposal(nowMs: number, resume: Resume<Uint8Array, ProposeError>): RequestId {
+  proposal(nowMs: number, resume: Resume<Uint8Array, ProposeError | SessionExpired>): RequestId {
     return this.#add({ _tag: "Proposal", resume, deadlineMs: nowMs + this.#limits.timeoutMs, entry: undefined })
   }
 
   read(nowMs: number, query: Uint8Array, resume: Resume<Answered, ReadError>): RequestId {
     return this.#add({ _tag: "Read", resume, deadlineMs: nowMs + this.#limits.timeoutMs, query })
+  }
+
+  opening(nowMs: number, resume: Resume<SessionId, OpenError>): RequestId {
+    return this.#add({ _tag: "Opening", resume, deadlineMs: nowMs + this.#limits.timeoutMs, entry: undefined })
+  }
+
+  change(nowMs: number, resume: Resume<void, ChangeError>): RequestId {
+    return this.#add({ _tag: "Change", resume, deadlineMs: nowMs + this.#limits.timeoutMs })
+  }
+
+  transfer(nowMs: number, successor: NodeId | undefined, resume: Resume<void, ChangeError>): RequestId {
+    return this.#add({ _tag: "Change", resume, deadlineMs: nowMs + this.#limits.timeoutMs, successor })
   }
 
   #add(waiting: Waiting): RequestId {
@@ -85,9 +146,8 @@ export class Requests {
     const waiting = this.#waiting.get(id)
     if (waiting === undefined) return undefined
     this.#waiting.delete(id)
-    if (waiting._tag === "Proposal" && waiting.entry !== undefined && this.#byIndex.get(waiting.entry.index) === id) {
-      this.#byIndex.delete(waiting.entry.index)
-    }
+    const index = entryOf(waiting)?.index
+    if (index !== undefined && this.#byIndex.get(index) === id) this.#byIndex.delete(index)
     return waiting
   }
 
@@ -99,28 +159,58 @@ export class Requests {
       const replaced = this.#byIndex.get(index)
       if (replaced !== undefined) this.#expireOne(replaced)
       const waiting = this.#waiting.get(id)
-      if (waiting?._tag !== "Proposal") continue
+      if (waiting?._tag !== "Proposal" && waiting?._tag !== "Opening") continue
       waiting.entry = { term: first.term, index }
       this.#byIndex.set(index, id)
     }
   }
 
   refuse(requestIds: ReadonlyArray<RequestId>, refusal: Refusal): void {
+    const error = errorOf(refusal)
     for (const id of requestIds) {
       const waiting = this.#take(id)
-      const error = refusal._tag === "NotLeader" ? notLeader(refusal.leaderId) : new Overloaded()
-      waiting?.resume(Effect.fail(error))
+      if (waiting?._tag === "Change") waiting.resume(Exit.fail(error))
+      // The core refuses commands and reads for these two reasons alone.
+      else if (error._tag === "NotLeader" || error._tag === "Overloaded") waiting?.resume(Exit.fail(error))
+      else if (waiting !== undefined) unanswered(waiting)
     }
   }
 
+  /** The change or transfer has happened. */
+  complete(id: RequestId): void {
+    const waiting = this.#take(id)
+    if (waiting?._tag === "Change") waiting.resume(Exit.void)
+  }
+
+  /** A transfer ends with whoever leads next. */
+  handedOver(id: RequestId): void {
+    this.#handedOver.add(id)
+  }
+
+  /** `leader` leads, if anybody is known to: that is what became of transfers. */
+  led(leader: NodeId | undefined): void {
+    if (leader === undefined) return
+    for (const id of this.#handedOver) {
+      const waiting = this.#take(id)
+      if (waiting?._tag === "Change") waiting.resume(transferred(leader, waiting.successor))
+    }
+    this.#handedOver.clear()
+  }
+
   /** `entry` was applied. Whoever waited for another entry at its index now knows that theirs never will be (Log Matching). */
-  applied(entry: EntryId, result: Uint8Array | undefined): void {
+  applied(entry: EntryId, result: Outcome): void {
     const id = this.#byIndex.get(entry.index)
     if (id === undefined) return
     const waiting = this.#take(id)
+    if (waiting?._tag === "Opening") {
+      waiting.resume(
+        waiting.entry?.term === entry.term ? Exit.succeed(entry.index) : Exit.fail(notLeader(undefined))
+      )
+    }
     if (waiting?._tag !== "Proposal") return
-    const isTheirs = waiting.entry?.term === entry.term && result !== undefined
-    waiting.resume(isTheirs ? Effect.succeed(result) : Effect.fail(notLeader(undefined)))
+    if (waiting.entry?.term !== entry.term || result === undefined) waiting.resume(Exit.fail(notLeader(undefined)))
+    else if (result === "SessionExpired") waiting.resume(Exit.fail(new SessionExpired()))
+    else waiting.resume(Exit.succeed(result))
   }
 
   /** The query of a read that still waits. */
@@ -132,7 +222,7 @@ export class Requests {
   /** Ends a read with its answer, or with the defect that its query met. */
   answer(id: RequestId, answer: Exit.Exit<Uint8Array>, appliedIndex: LogIndex): void {
     const waiting = this.#take(id)
-    if (waiting?._tag === "Read") waiting.resume(Effect.map(answer, (bytes) => ({ answer: bytes, appliedIndex })))
+    if (waiting?._tag === "Read") waiting.resume(Exit.map(answer, (bytes) => ({ answer: bytes, appliedIndex })))
   }
 
   /** A snapshot took the place of everything up to `index`: what became of the commands there it does not say. */
@@ -166,8 +256,9 @@ export class Requests {
   /** The turn loop has ended, and nobody is left waiting. What it had not taken yet it never will. */
   close(): void {
     for (const waiting of this.#waiting.values()) {
-      if (waiting._tag === "Proposal" && waiting.entry === undefined) waiting.resume(Effect.fail(new Stopped()))
-      else unanswered(waiting)
+      const isTaken = waiting._tag === "Change" || waiting._tag === "Read" || waiting.entry !== undefined
+      if (isTaken) unanswered(waiting)
+      else waiting.resume(Exit.fail(new Stopped()))
     }
     this.#waiting.clear()
     this.#byIndex.clear()

@@ -23,11 +23,28 @@ export class StorageError extends Schema.TaggedError<StorageError>()("StorageErr
   message: Schema.String
 }) {}
 
-/** Whose storage this is, fixed when it is first made. */
+/** Names a storage for good: 32 random hexadecimal digits, made with it. Another one under the same server's name means that the first is lost. */
+export type DiskId = string
+
+export const isDiskId = (text: string): boolean => /^[0-9a-f]{32}$/.test(text)
+
+/** Whose storage this is, and which, fixed when it is first made. */
 export interface Identity {
   readonly clusterId: string
   readonly nodeId: NodeId
+  readonly diskId: DiskId
 }
+
+/** What a server remembers of the disks of its cluster, beside its log (`docs/decisions/0007-lost-disks.md`). */
+export interface KnownDisks {
+  /** Whether this disk takes part: the other servers were asked, once, and none knew another one under this server's name. */
+  readonly isAdmitted: boolean
+  /** Which disk was first met under the name of each other member. */
+  readonly disks: ReadonlyMap<NodeId, DiskId>
+}
+
+/** New storage knows nothing. */
+export const noKnownDisks: KnownDisks = { isAdmitted: false, disks: new Map() }
 
 /** What survived. */
 export interface Recovered {
@@ -65,6 +82,13 @@ export interface SnapshotWriter {
 
 export class Storage extends Context.Service<Storage, {
   readonly identity: Identity
+  /** What `rememberDisks` was last given when this storage was opened; `noKnownDisks` where it never was. */
+  readonly knownDisks: KnownDisks
+  /**
+   * Returns once `known` is durable in place of what was remembered before; when it fails that stays, and the storage goes on. Called one at a
+   * time; runs beside everything else, also before `recover`.
+   */
+  readonly rememberDisks: (known: KnownDisks) => Effect.Effect<void, StorageError>
   /** Reads what is on disk, once, before anything is persisted. New storage first makes `initial` durable as its configuration. */
   readonly recover: (initial: Configuration) => Effect.Effect<Recovered, StorageError>
   /**

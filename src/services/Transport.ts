@@ -5,6 +5,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { Configuration } from "../domain/Configuration.ts"
 import type { EntryId, Term } from "../domain/Entry.ts"
 import type { Event } from "../domain/Event.ts"
 import type { Message } from "../domain/Message.ts"
@@ -53,6 +54,15 @@ export class Transport extends Context.Service<Transport, {
    * `PeerLost` is only a hint.
    */
   readonly send: (to: NodeId, message: PeerMessage) => Effect.Effect<void>
+  /**
+   * Which servers there are from now on, and where: called before anything else, and whenever that changes. From then on each member is reached
+   * where the configuration says, unless the transport was told otherwise of its own. Whoever is no member is heard all the same, and what is sent
+   * to one that was heard arrives (rule V4): it may be a member of a later configuration, or was one of an earlier.
+   *
+   * `committed` is the latest configuration that is known to stay; `configuration` where it is left out. A server that is only in that one may be a
+   * member again in a moment, and is the same server then.
+   */
+  readonly reconfigure: (configuration: Configuration, committed?: Configuration) => Effect.Effect<void>
   /** Calls `deliver` synchronously for everything that arrives, until the scope closes. One receiver at a time. */
   readonly inbound: (deliver: (event: Inbound) => void) => Effect.Effect<void, never, Scope.Scope>
 }>()("titan/Transport") {}

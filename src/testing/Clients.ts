@@ -3,12 +3,14 @@
  * workload's (`Workload.ts`).
  */
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { NodeId } from "../domain/NodeId.ts"
 import * as RaftClient from "../services/RaftClient.ts"
 import type * as RaftNode from "../services/RaftNode.ts"
 import type { StaleTarget, Target } from "../services/StateMachine.ts"
 import { connect } from "./Connection.ts"
 import type { Draws } from "./Draws.ts"
+import * as SessionClient from "./SessionClient.ts"
 import type { Clients } from "./Swarm.ts"
 import type { TestCluster } from "./TestCluster.ts"
 
@@ -24,10 +26,8 @@ export interface Told {
   readonly message: string
 }
 
-/** Something that takes requests: one node, or a client that finds the leader. */
-export type Asked =
-  & Target<RaftNode.ProposeError | RaftClient.ProposeError, RaftNode.ReadError | RaftClient.ReadError>
-  & StaleTarget<RaftNode.StaleReadError | RaftClient.ReadError>
+/** Something that takes requests: one node, a client that finds the leader, or one with a session. */
+export type Asked = Target<Told, Told> & StaleTarget<Told>
 
 /** How a read is to be answered; the first ones linearizably. */
 export type ReadMode = RaftNode.Consistency | "stale"
@@ -70,16 +70,67 @@ const chooseNode = Effect.fnUntraced(function*(cluster: TestCluster, draws: Draw
   return draws.pick(running)
 })
 
-/** A client's way to the cluster, which it keeps. */
-const makeAsk = (cluster: TestCluster, options: Clients, draws: Draws): Client["ask"] => {
-  // Who gives up early does not learn what became of its request.
-  const patienceMs = () => draws.happens(0.05) ? draws.between(1, 20) : options.patienceMs
+/** A client's ways to the cluster, which it keeps: for what it waits for, and for a burst. */
+interface Ways {
+  readonly ask: Client["ask"]
+  readonly burst: Effect.Effect<Client["ask"]>
+  readonly burstRatio: number
+}
+
+type Options = Clients & {
+  readonly untilMs: number
+  readonly nowMs: () => number
+  /** How long a client with a session waits, if it waits until it is answered. */
+  readonly untilAnsweredMs: number
+  readonly sessionCounts: SessionClient.Counts
+}
+
+/** Who gives up early does not learn what became of its request. */
+const patienceOf = (draws: Draws, patienceMs: number): number => draws.happens(0.05) ? draws.between(1, 20) : patienceMs
+
+const makeWays = Effect.fnUntraced(function*(
+  cluster: TestCluster,
+  options: Options,
+  draws: Draws
+): Effect.fn.Return<Ways, never, Scope.Scope> {
+  const { burstRatio } = options
+  const patienceMs = () => patienceOf(draws, options.patienceMs)
+  const burst = Effect.map(chooseNode(cluster, draws), (id) => askNode(cluster, id, options.patienceMs))
   if (draws.happens(options.followingRatio)) {
     const endpoints = draws.shuffled(cluster.ids)
-    const asked = RaftClient.make({ endpoints, deadlineMs: options.patienceMs, attemptMs: 100 }, connect(cluster))
-    return (request) => outcomeOf(request(asked), patienceMs())
+    const given = { endpoints, deadlineMs: options.patienceMs, attemptMs: 100, sessions: draws.happens(0.7) }
+    const asked = yield* RaftClient.make(given, connect(cluster))
+    return { burst, burstRatio, ask: (request) => outcomeOf(request(asked), patienceMs()) }
   }
-  return (request) => Effect.flatMap(chooseNode(cluster, draws), (id) => askNode(cluster, id, patienceMs())(request))
+  return {
+    burst,
+    burstRatio,
+    ask: (request) => Effect.flatMap(chooseNode(cluster, draws), (id) => askNode(cluster, id, patienceMs())(request))
+  }
+})
+
+/** Commands go through the session, reads to one node. */
+const makeWaysOfSession = (cluster: TestCluster, options: Options, draws: Draws): Ways => {
+  const choose = chooseNode(cluster, draws)
+  const { propose } = new SessionClient.SessionClient({
+    cluster,
+    draws,
+    choose,
+    attemptMs: draws.pick([20, 100, 300]),
+    pauseMsMax: draws.pick([5, 50]),
+    counts: options.sessionCounts
+  })
+  const through = (patienceMs: () => number): Client["ask"] => (request) =>
+    Effect.flatMap(choose, (id) =>
+      id !== undefined && cluster.running().includes(id)
+        ? outcomeOf(request({ ...cluster.node(id), propose }), patienceMs())
+        : Effect.succeed(notApplied))
+  return {
+    ask: through(() => patienceOf(draws, options.untilAnsweredMs)),
+    burst: Effect.succeed(through(() => options.patienceMs)),
+    // What is sent until it is answered fills logs; most of the bursts of others are refused.
+    burstRatio: options.burstRatio / 4
+  }
 }
 
 /** Asks this node and no other. */
@@ -96,18 +147,18 @@ export const askNode = (cluster: TestCluster, id: NodeId | undefined, patienceMs
  */
 export const run = (
   cluster: TestCluster,
-  options: Clients & { readonly untilMs: number; readonly nowMs: () => number },
+  options: Options,
   draws: Draws,
   request: (client: Client) => Effect.Effect<Outcome<unknown>>
 ): Effect.Effect<void> => {
   let numbers = 0
-  const live = Effect.fnUntraced(function*(ownDraws: Draws) {
-    const ask = makeAsk(cluster, options, ownDraws)
+  const live = Effect.fnUntraced(function*({ ownDraws, ways }: { readonly ownDraws: Draws; readonly ways: Ways }) {
+    const { ask, burst, burstRatio } = ways
     let number = ++numbers
     while (options.nowMs() < options.untilMs) {
       yield* Effect.sleep(ownDraws.between(1, options.pauseMsMax))
-      if (ownDraws.happens(options.burstRatio)) {
-        const asked = askNode(cluster, yield* chooseNode(cluster, ownDraws), options.patienceMs)
+      if (ownDraws.happens(burstRatio)) {
+        const asked = yield* burst
         const asking = Array.from({ length: options.burst }, () => ++numbers)
         const all = Effect.forEach(
           asking,
@@ -122,6 +173,16 @@ export const run = (
       if (outcome._tag === "Unknown") number = ++numbers
     }
   })
-  const own = Array.from({ length: options.count }, () => draws.fork())
-  return Effect.forEach(own, live, { concurrency: "unbounded", discard: true })
+  return Effect.scoped(Effect.gen(function*() {
+    let shared: Ways | undefined
+    const all: Array<{ readonly ownDraws: Draws; readonly ways: Ways }> = []
+    for (const [i, ownDraws] of Array.from({ length: options.count }, () => draws.fork()).entries()) {
+      if (i % options.sessionShare === 0) {
+        const hasSession = ownDraws.happens(options.sessionRatio)
+        shared = hasSession ? makeWaysOfSession(cluster, options, ownDraws.fork()) : undefined
+      }
+      all.push({ ownDraws, ways: shared ?? (yield* makeWays(cluster, options, ownDraws)) })
+    }
+    yield* Effect.forEach(all, live, { concurrency: "unbounded", discard: true })
+  }))
 }

@@ -3,8 +3,10 @@
  * left out.
  */
 import * as Effect from "effect/Effect"
+import { isVoter } from "../domain/Configuration.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import type * as TransportMemory from "../layers/TransportMemory.ts"
+import { groupsOf } from "./Majorities.ts"
 import type { TestCluster } from "./TestCluster.ts"
 
 /** A node, or whoever leads when the fault begins. */
@@ -106,6 +108,10 @@ export class Injector {
   readonly #again = new Set<NodeId>()
   /** Nodes whose snapshot was damaged, until another has come from the leader. */
   readonly #damaged = new Set<NodeId>()
+  /** How many changes are under way after which there may be too few voters for one of them to lose its state. */
+  #damageHolds = 0
+  /** Nodes that are down because somebody wants them to be. */
+  readonly #laidDown = new Set<NodeId>()
 
   constructor(cluster: TestCluster, calm: Calm, tell: (line: string) => void) {
     this.#cluster = cluster
@@ -175,17 +181,47 @@ export class Injector {
     return Effect.andThen(this.#cluster.crash(node, keepUnits), this.#settle())
   }
 
+  /** Stops a node for good; it loses what a crash loses. */
+  readonly layDown = (node: NodeId): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (this.#laidDown.has(node)) return Effect.void
+      this.#laidDown.add(node)
+      return this.#cluster.crash(node)
+    })
+
+  /** Starts it again, unless a fault is under way that keeps it down. */
+  readonly takeUp = (node: NodeId): Effect.Effect<void> =>
+    Effect.suspend(() => this.#laidDown.delete(node) ? this.#settle() : Effect.void)
+
+  /** There may be fewer voters soon: until `releaseDamage` nobody loses its state. */
+  holdDamage(): void {
+    this.#damageHolds++
+  }
+
+  releaseDamage(): void {
+    this.#damageHolds--
+  }
+
+  /** Voters, in any configuration that may be in force, that have lost their state and wait for a leader's. */
+  readonly damagedVoters: Effect.Effect<ReadonlyArray<NodeId>> = Effect.gen({ self: this }, function*() {
+    for (const { id, prevLogIndex, snapshot } of yield* this.#cluster.statuses) {
+      if (prevLogIndex <= snapshot.last.index) this.#damaged.delete(id)
+    }
+    const possible = yield* this.#cluster.mayBeInForce
+    return [...this.#damaged].filter((id) => possible.some((one) => isVoter(one, id)))
+  })
+
   /**
    * One at a time, and where a majority is left: who has lost its state does not stand for election, and those who have not may need each
    * other's votes.
    */
   #damage(node: NodeId, keepUnits: number): Effect.Effect<void> {
     return Effect.gen({ self: this }, function*() {
-      for (const { id, prevLogIndex, snapshot } of yield* this.#cluster.statuses) {
-        if (prevLogIndex <= snapshot.last.index) this.#damaged.delete(id)
-      }
+      const damaged = yield* this.damagedVoters
+      const possible = yield* this.#cluster.mayBeInForce
       yield* this.#cluster.crash(node, keepUnits)
-      if (this.#cluster.ids.length < 3 || this.#damaged.size > 0) return
+      const isEnough = possible.every((one) => groupsOf(one).every((voters) => voters.length >= 3))
+      if (!isEnough || damaged.length > 0 || this.#damageHolds > 0) return
       this.#damaged.add(node)
       this.#cluster.disks.get(node)?.damageSnapshot()
     })
@@ -202,7 +238,8 @@ export class Injector {
       this.#settleNetwork()
       this.#settleNodes()
       const startable = this.#cluster.ids.filter((id) =>
-        !this.#cluster.running().includes(id) && !this.#isUnder(id, ["Crash", "UnreadableSector", "FullDisk"])
+        !this.#cluster.running().includes(id) && !this.#laidDown.has(id)
+        && !this.#isUnder(id, ["Crash", "UnreadableSector", "FullDisk"])
       )
       return Effect.forEach(startable, (id) => this.start(id), { discard: true })
     })

@@ -4,31 +4,18 @@
  * one server's steps and is checked by `checkStep`.
  */
 import type { Command, HardState } from "../domain/Command.ts"
-import type { Configuration } from "../domain/Configuration.ts"
+import { type Configuration, isSame, type Situated } from "../domain/Configuration.ts"
 import type { Entry, EntryId, LogIndex, Term } from "../domain/Entry.ts"
 import * as Log from "../domain/Log.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { isLeader, type NodeState } from "../domain/NodeState.ts"
 import type { Snapshot } from "../domain/Snapshot.ts"
 import type { PeerMessage } from "../services/Transport.ts"
+import { decide, groupsOf, votersText } from "./Majorities.ts"
+import { SessionRules } from "./SessionRules.ts"
+import { demand } from "./Violation.ts"
 
-/** A property that does not hold. */
-export class Violation extends Error {
-  override readonly name = "Violation"
-  readonly property: string
-  constructor(property: string, detail: string) {
-    super(`${property}: ${detail}`)
-    this.property = property
-  }
-}
-
-/** Throws `Violation` where a property does not hold. */
-export const demand = (holds: boolean, property: string, detail: () => string): void => {
-  if (!holds) throw new Violation(property, detail())
-}
-
-/** How many of `voters` a majority takes. Counted here once more: a check must not rely on what it checks. */
-export const majorityOf = (voters: ReadonlyArray<NodeId>): number => Math.floor(voters.length / 2) + 1
+export { demand, Violation } from "./Violation.ts"
 
 /** What is durable on a server's disk. */
 export interface Durable {
@@ -36,6 +23,8 @@ export interface Durable {
   readonly snapshot: Snapshot
   /** The entry before the first of `entries`. */
   readonly prev: EntryId
+  /** In force at `prev`; `undefined` before the server has started for the first time. */
+  readonly configuration: Configuration | undefined
   readonly entries: ReadonlyArray<Entry>
 }
 
@@ -61,16 +50,22 @@ const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
 
 const samePayload = (a: Entry, b: Entry): boolean => {
   if (a.payload === b.payload) return true
-  if (a.payload._tag === "Noop" || b.payload._tag === "Noop") return a.payload._tag === b.payload._tag
-  return sameBytes(a.payload.bytes, b.payload.bytes)
+  if (a.payload._tag === "Configuration" && b.payload._tag === "Configuration") {
+    return isSame(a.payload.configuration, b.payload.configuration)
+  }
+  if ("bytes" in a.payload && "bytes" in b.payload && !sameBytes(a.payload.bytes, b.payload.bytes)) return false
+  return JSON.stringify({ ...a.payload, bytes: 0 }) === JSON.stringify({ ...b.payload, bytes: 0 })
 }
 
 export class Figure3 {
   readonly leaders = new Map<number, NodeId>()
   /** By position: what any server ever held committed. */
   readonly committed: Array<Committed> = []
-  /** Of the first snapshot seen. */
+  /** What the cluster began with: told, or what the first snapshot without a change before it has. */
   configuration: Configuration | undefined
+  readonly sessions = new SessionRules()
+  /** Those that were committed, ascending. */
+  readonly #configurations: Array<Situated> = []
   readonly #diskOf: DiskOf
   /** By voter and term. */
   readonly votes = new Map<string, NodeId>()
@@ -141,12 +136,22 @@ export class Figure3 {
       "a snapshot stands for committed entries",
       () => `${id}: ${last.term}.${last.index}, where ${known?.term ?? "nothing"} was committed`
     )
-    this.configuration ??= configuration
+    const inForce = this.configurationAt(last.index) ?? (this.configuration ??= configuration)
     demand(
-      configuration.voters.join() === this.configuration.voters.join(),
+      isSame(configuration, inForce),
       "a snapshot has the configuration in force (M2)",
-      () => `${id}: ${configuration.voters.join(", ")}`
+      () => `${id}: ${configuration.voters.join(", ")} at ${last.index}, where it was ${inForce.voters.join(", ")}`
     )
+  }
+
+  /** What the committed log says is in force at `index`; `undefined`: what the cluster began with, and nobody has told. */
+  configurationAt(index: LogIndex): Configuration | undefined {
+    return this.#configurations.findLast((one) => one.index <= index)?.configuration ?? this.configuration
+  }
+
+  /** What is in force as far as anybody knows that it is committed. */
+  get committedConfiguration(): Configuration | undefined {
+    return this.configurationAt(this.committed.length)
   }
 
   #sawLeader(leader: NodeState): void {
@@ -171,8 +176,10 @@ export class Figure3 {
       const known = this.committed[index - 1]
       // An installed snapshot says which entry it ends with, and not those before.
       const term = (index < after.log.prev.index ? known?.term : Log.termAt(after.log, index)) ?? -1
-      if (known === undefined) this.committed[index - 1] = { term, index, knownIn: after.term }
-      else {
+      if (known === undefined) {
+        this.committed[index - 1] = { term, index, knownIn: after.term }
+        this.#sawCommitted(this.#known.get(`${term}.${index}`)?.entry)
+      } else {
         demand(
           known.term === term,
           "State Machine Safety",
@@ -180,41 +187,61 @@ export class Figure3 {
         )
       }
     }
-    if (isLeader(after)) this.#sawLeaderCommit(after)
+    // Decided before whatever this step may have appended because of it.
+    if (isLeader(after)) this.#sawLeaderCommit(after, before.configuration.latest)
   }
 
-  #sawLeaderCommit(leader: NodeState): void {
-    const { voters } = leader.configuration
-    const term = Log.termAt(leader.log, leader.commitIndex)
-    const disks = voters.map((id) => ({ id, disk: this.#diskOf(id) }))
-    const id = { term, index: leader.commitIndex }
-    const holding = disks.filter(({ disk }) => disk === undefined || holds(disk, id))
+  #sawCommitted(entry: Entry | undefined): void {
+    if (entry === undefined) return
+    const { index, payload } = entry
+    if (payload._tag === "Configuration") this.#configurations.push({ index, configuration: payload.configuration })
+    this.sessions.committed(entry)
+  }
+
+  /** On the disks of a majority; of two majorities while several servers change at once (rule M4). */
+  #sawLeaderCommit(leader: NodeState, configuration: Configuration): void {
+    const id = { term: Log.termAt(leader.log, leader.commitIndex), index: leader.commitIndex }
+    const isHolding = (voter: NodeId): boolean => {
+      const disk = this.#diskOf(voter)
+      return disk === undefined || holds(disk, id)
+    }
+    const holding = () => [...new Set(groupsOf(configuration).flat())].filter(isHolding).join(", ") || "none"
     demand(
-      holding.length >= majorityOf(voters),
+      decide(configuration, isHolding),
       "Durability (rule L6)",
       () =>
-        `${leader.id} commits ${term}.${leader.commitIndex}, which is on the disks of ${
-          holding.map((one) => one.id).join(", ") || "none"
+        `${leader.id} commits ${id.term}.${id.index}, which is on the disks of ${holding()} of ${
+          votersText(configuration)
         }`
     )
   }
 
-  /** Entries are applied in order, each once, none left out; only no-ops need not reach a state machine. */
-  #sawOrder(id: NodeId, index: LogIndex): void {
-    const last = this.#applied.get(id) ?? 0
-    const property = "entries are applied in order, each once"
-    demand(index > last, property, () => `${id} applies ${index} after ${last}`)
+  /** Nothing after `last` and before `index` is for a state machine, which need not see what is no command, or one that is not executed. */
+  #sawNothing(id: NodeId, last: LogIndex, index: LogIndex): void {
     for (let between = last + 1; between < index; between++) {
       const name = `${this.committed[between - 1]?.term}.${between}`
-      const isNoop = this.#known.get(name)?.entry.payload._tag === "Noop"
-      demand(isNoop, property, () => `${id} applies ${index} after ${last}, without ${name}`)
+      const payload = this.#known.get(name)?.entry.payload
+      const isForState = payload === undefined || payload._tag === "Command"
+        || (payload._tag === "SessionCommand" && this.sessions.isExecuted(between))
+      demand(
+        !isForState,
+        "entries are applied in order, each once",
+        () => `${id} applies ${index} after ${last}, without ${name}`
+      )
     }
+  }
+
+  /** Entries are applied in order, each once, none left out. */
+  #sawOrder(id: NodeId, index: LogIndex): void {
+    const last = this.#applied.get(id) ?? 0
+    demand(index > last, "entries are applied in order, each once", () => `${id} applies ${index} after ${last}`)
+    this.#sawNothing(id, last, index)
     this.#applied.set(id, index)
   }
 
-  /** A server has nothing more to apply. */
-  sawEnd(id: NodeId): void {
-    if (this.#applied.get(id) !== this.committed.length) this.#sawOrder(id, this.committed.length + 1)
+  /** A server says that it has applied everything up to `lastApplied`. */
+  sawEnd(id: NodeId, lastApplied: LogIndex): void {
+    this.#sawNothing(id, this.#applied.get(id) ?? 0, lastApplied + 1)
   }
 
   /** State Machine Safety: what a server applies is what was committed there, and is on its disk. */
@@ -226,10 +253,11 @@ export class Figure3 {
       "State Machine Safety",
       () => `${id} applies ${name}; committed was ${committed?.term ?? "nothing"}.${applied.index}`
     )
-    const payload = this.#known.get(name)?.entry.payload
-    const same = bytes === undefined
-      ? payload?._tag !== "Command"
-      : payload?._tag === "Command" && sameBytes(payload.bytes, bytes)
+    const entry = this.#known.get(name)?.entry
+    if (entry !== undefined) this.sessions.sawApply(id, entry)
+    const payload = entry?.payload
+    const known = payload !== undefined && "bytes" in payload ? payload.bytes : undefined
+    const same = bytes === undefined ? known === undefined : known !== undefined && sameBytes(known, bytes)
     demand(same, "State Machine Safety", () => `${id} applies other bytes than the log's as ${name}`)
     const disk = this.#diskOf(id)
     demand(
@@ -260,6 +288,7 @@ export class Figure3 {
       case "RequestPreVoteResponse":
       case "RequestReadIndex":
       case "RequestReadIndexResponse":
+      case "TimeoutNow":
       case "InstallSnapshotResponse":
         return
       case "InstallSnapshot":

@@ -37,10 +37,10 @@ interface Running {
   readonly scope: Scope.Closeable
 }
 
-const nodeLayer = (options: Options, ids: ReadonlyArray<NodeId>, watch: Watch) => {
+const nodeLayer = (options: Options, configuration: Configuration.Configuration, watch: Watch) => {
   const { requestTimeoutMs, settings, waitingRequestsMax } = options
   return RaftNode.layer({
-    configuration: Configuration.ofVoters(ids),
+    configuration,
     ...(settings === undefined ? {} : { settings }),
     ...(requestTimeoutMs === undefined ? {} : { requestTimeoutMs }),
     ...(waitingRequestsMax === undefined ? {} : { waitingRequestsMax })
@@ -51,15 +51,16 @@ const nodeLayer = (options: Options, ids: ReadonlyArray<NodeId>, watch: Watch) =
 const makeStart = (
   options: Options,
   parts: {
-    readonly ids: ReadonlyArray<NodeId>
+    readonly first: Configuration.Configuration
     readonly network: TransportMemory.Network
     readonly watch: Watch
     readonly diskOf: (id: NodeId) => StorageMemory.Disk
   }
 ) => {
-  const { diskOf, ids, network, watch } = parts
-  const raft = nodeLayer(options, ids, watch)
+  const { diskOf, first, network, watch } = parts
+  const [member, spare] = [nodeLayer(options, first, watch), nodeLayer(options, Configuration.unknown, watch)]
   return (id: NodeId, scope: Scope.Scope) => {
+    const raft = Configuration.isMember(first, id) ? member : spare
     const memory = StorageMemory.layer({ disk: diskOf(id) })
     const storage = Layer.effect(Storage, Effect.map(Storage, watch.storage(id))).pipe(
       Layer.provide(options.storage === undefined ? memory : options.storage(id, memory))
@@ -84,6 +85,8 @@ const makeStart = (
 
 interface Parts {
   readonly ids: ReadonlyArray<NodeId>
+  /** What the cluster begins with. */
+  readonly first: Configuration.Configuration
   readonly network: TransportMemory.Network
   readonly watch: Watch
   readonly disks: ReadonlyMap<NodeId, StorageMemory.Disk>
@@ -106,7 +109,7 @@ export class Nodes {
     this.#options = options
     this.#parts = parts
     const diskOf = (id: NodeId) => this.of(parts.disks, id)
-    this.#build = makeStart(options, { ids: parts.ids, network: parts.network, watch: parts.watch, diskOf })
+    this.#build = makeStart(options, { first: parts.first, network: parts.network, watch: parts.watch, diskOf })
   }
 
   /** What `map` has for a node; a defect where it has nothing. */
@@ -193,6 +196,8 @@ export class Nodes {
         })
       )
     })
+
+  readonly statuses = Effect.suspend(() => Effect.forEach([...this.up.values()], ({ node }) => node.status))
 
   /** The leader of the latest term among the nodes that are up and run. */
   readonly leader = Effect.map(

@@ -12,8 +12,9 @@ import type {
   RequestReadIndexResponse
 } from "../domain/Message.ts"
 import type { NodeId } from "../domain/NodeId.ts"
-import type { NodeState } from "../domain/NodeState.ts"
-import { demand, majorityOf } from "./Figure3.ts"
+import { isLeader, type NodeState } from "../domain/NodeState.ts"
+import { demand } from "./Figure3.ts"
+import { decide, groupsOf, reached, votersText } from "./Majorities.ts"
 import type { Observed } from "./Watch.ts"
 
 /** A point in the life of a cluster: the number of a step, and the time of the node that took it. */
@@ -42,6 +43,10 @@ export class ReadRules {
   /** The step that sent the question that this answers. */
   readonly #replies = new WeakMap<RequestReadIndexResponse, number>()
 
+  /** By leader and term: until when its lease lasts, and whether it has told another server to stand. */
+  readonly #leases = new Map<string, number>()
+  readonly #handedOver = new Set<string>()
+
   started(id: NodeId): void {
     this.#came.set(id, new Map())
   }
@@ -50,30 +55,42 @@ export class ReadRules {
     const { before: { id }, event } = observed
     const at: Point = { step: ++this.#steps, ms: observed.nowMs }
     if (event._tag === "Read") { for (const request of event.requestIds) this.#came.get(id)?.set(request, at.step) }
+    const { before } = observed
+    // Who decides alone has a lease at any time, which lasts when it does not any more.
+    if (isLeader(before) && decide(before.configuration.latest, (voter) => voter === id)) this.#earn(before, at)
     const received = event._tag === "Received" ? event.message : undefined
-    if (event._tag === "Received") this.#received(id, event.from, event.message, at.step)
+    if (event._tag === "Received") this.#received(observed, event.from, event.message, at)
     for (const command of observed.commands) {
       if (command._tag === "ServeRead") {
         for (const requestId of command.requestIds) this.#served(observed, at, requestId)
         continue
       }
       const sends = command._tag === "Send" ? [command] : command._tag === "Persist" ? command.then : []
-      for (const { message, to } of sends) this.#sends(observed.after, to, message, received, at)
+      for (const { message, to } of sends) this.#sends(observed, to, message, received, at)
     }
   }
 
-  #received(id: NodeId, from: NodeId, message: Message, step: number): void {
-    if (message._tag === "AppendEntriesResponse") this.#heard(id, from, message)
+  #received(observed: Observed, from: NodeId, message: Message, at: Point): void {
+    if (message._tag === "AppendEntriesResponse") this.#heard(observed, at, from, message)
     if (message._tag === "RequestReadIndex") {
       const sent = this.#questions.get(message) ?? Infinity
-      const key = `${id} ${from} ${message.ask}`
+      const key = `${observed.before.id} ${from} ${message.ask}`
       // It may come twice, and is answered for the first time.
-      if (!this.#pending.has(key)) this.#pending.set(key, { came: step, sent })
+      if (!this.#pending.has(key)) this.#pending.set(key, { came: at.step, sent })
     }
   }
 
-  #sends(by: NodeState, to: NodeId, message: Message, received: Message | undefined, at: Point): void {
+  #sends(
+    { after: by, before }: Observed,
+    to: NodeId,
+    message: Message,
+    received: Message | undefined,
+    at: Point
+  ): void {
     switch (message._tag) {
+      case "TimeoutNow":
+        this.#handedOver.add(`${before.id} ${message.term}`)
+        return
       case "AppendEntries":
         this.#sent.set(message, { by: by.id, term: by.term, at })
         return
@@ -88,7 +105,7 @@ export class ReadRules {
       case "RequestReadIndexResponse": {
         if (message.readIndex === undefined) return
         const pending = this.#pending.get(`${by.id} ${to} ${message.ask}`)
-        this.#confirmed(by, pending?.came ?? Infinity, `question ${message.ask} of ${to}`)
+        this.#confirmed(before, pending?.came ?? Infinity, `question ${message.ask} of ${to}`)
         if (pending !== undefined) this.#replies.set(message, pending.sent)
         return
       }
@@ -96,46 +113,72 @@ export class ReadRules {
     }
   }
 
-  #heard(id: NodeId, from: NodeId, message: AppendEntriesResponse): void {
+  #heard({ before }: Observed, at: Point, from: NodeId, message: AppendEntriesResponse): void {
+    const { id } = before
     const asked = this.#answered.get(message)
     if (asked === undefined || asked.by !== id || message.result._tag === "Stale" || message.term !== asked.term) return
     const key = `${id} ${asked.term} ${from}`
     const known = this.#latest.get(key)
     if (known === undefined || known.step < asked.at.step) this.#latest.set(key, asked.at)
+    if (before.term === asked.term) this.#earn(before, at)
   }
 
-  #served({ after, event }: Observed, at: Point, request: RequestId): void {
-    const came = this.#came.get(after.id)?.get(request) ?? Infinity
+  /** When what each voter has answered last was sent; the leader itself is asked and answers now. */
+  #askedMs({ id, term }: NodeState, at: Point, voter: NodeId): number {
+    return voter === id ? at.ms : this.#latest.get(`${id} ${term} ${voter}`)?.ms ?? -Infinity
+  }
+
+  /** A lease lasts from when something was sent that a majority of those in force then has answered, whoever is in force later. */
+  #earn(leader: NodeState, at: Point): number {
+    const key = `${leader.id} ${leader.term}`
+    const askedMs = reached(leader.configuration.latest, (voter) => this.#askedMs(leader, at, voter))
+    const untilMs = Math.max(this.#leases.get(key) ?? -Infinity, askedMs + leaseMs(leader))
+    this.#leases.set(key, untilMs)
+    return untilMs
+  }
+
+  #served({ before, event }: Observed, at: Point, request: RequestId): void {
+    const came = this.#came.get(before.id)?.get(request) ?? Infinity
     if (event._tag === "Received" && event.message._tag === "RequestReadIndexResponse") {
       const asked = this.#replies.get(event.message) ?? -Infinity
       const property = "a read is confirmed by an answer to a question sent after it came (R2)"
-      demand(came <= asked, property, () => `${after.id} serves read ${request}`)
-    } else if (event._tag === "Read" && event.by === "Lease") this.#leased(after, at, request)
-    else this.#confirmed(after, came, `read ${request}`)
+      demand(came <= asked, property, () => `${before.id} serves read ${request}`)
+    } else if (event._tag === "Read" && event.by === "Lease") this.#leased(before, at, request)
+    else this.#confirmed(before, came, `read ${request}`)
   }
 
-  #confirmed(leader: NodeState, came: number, what: string): void {
-    const { configuration: { voters }, id, term } = leader
-    const confirmed = voters.filter((voter) =>
+  /** By those in force before the step: what it appends comes after. */
+  #confirmed({ configuration: { latest }, id, term }: NodeState, came: number, what: string): void {
+    const hasConfirmed = (voter: NodeId): boolean =>
       voter === id || (this.#latest.get(`${id} ${term} ${voter}`)?.step ?? 0) >= came
-    )
     demand(
-      confirmed.length >= majorityOf(voters),
+      decide(latest, hasConfirmed),
       "a read is confirmed by a majority that was asked after it came (R2)",
-      () => `${id} confirms ${what} in term ${term} by ${confirmed.join(", ")} only`
+      () => {
+        const confirmed = groupsOf(latest).flat().filter(hasConfirmed).join(", ")
+        return `${id} confirms ${what} in term ${term} by ${confirmed} only, of ${votersText(latest)}`
+      }
     )
   }
 
   #leased(leader: NodeState, at: Point, request: RequestId): void {
-    const { configuration: { voters }, id, settings, term } = leader
-    const leaseMs = settings.electionTimeoutMsMin * (1 - settings.clockDriftPercentMax / 100)
-    const bound = voters.filter((voter) =>
-      voter === id || at.ms - (this.#latest.get(`${id} ${term} ${voter}`)?.ms ?? -Infinity) < leaseMs
-    )
+    const { configuration: { latest }, id, settings, term } = leader
+    if (decide(latest, (voter) => voter === id)) return
+    const isBound = (voter: NodeId): boolean => at.ms - this.#askedMs(leader, at, voter) < leaseMs(leader)
+    const detail = () => {
+      const bound = groupsOf(latest).flat().filter(isBound).join(", ")
+      return `${id} serves read ${request} in term ${term} while only ${bound} of ${votersText(latest)} are bound`
+    }
+    const property = "a lease counts from when an acknowledged round was sent (R3)"
+    demand(settings.leaseReads && at.ms < this.#earn(leader, at), property, detail)
+    demand(!decide(latest, (voter) => !isBound(voter)), property, detail)
     demand(
-      (settings.leaseReads || majorityOf(voters) === 1) && bound.length >= majorityOf(voters),
-      "a lease counts from when an acknowledged round was sent (R3)",
-      () => `${id} serves read ${request} in term ${term} while only ${bound.join(", ")} are bound`
+      !this.#handedOver.has(`${id} ${term}`),
+      "no lease counts once a successor was told to stand (M7, R3)",
+      () => `${id} serves read ${request} in term ${term}`
     )
   }
 }
+
+const leaseMs = ({ settings }: NodeState): number =>
+  settings.electionTimeoutMsMin * (1 - settings.clockDriftPercentMax / 100)

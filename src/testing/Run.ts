@@ -7,17 +7,22 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import type { NodeId } from "../domain/NodeId.ts"
+import { members } from "../domain/Configuration.ts"
 import * as Settings from "../domain/Settings.ts"
 import * as Clients from "./Clients.ts"
 import { Draws } from "./Draws.ts"
 import { Injector } from "./Faults.ts"
 import { Violation } from "./Figure3.ts"
+import { Operator } from "./Operator.ts"
+import { becomeWhole, patienceMs, recover, type Recovered, type Running } from "./Recovery.ts"
 import { Deadlock, Livelock, Simulator } from "./Simulator.ts"
 import type { Plan } from "./Swarm.ts"
 import * as TestCluster from "./TestCluster.ts"
 import * as Trace from "./Trace.ts"
-import type { Session, Workload } from "./Workload.ts"
+import type { Observed } from "./Watch.ts"
+import type { Workload } from "./Workload.ts"
+
+export { recoveryMsMax } from "./Recovery.ts"
 
 /** What happened in a run, in numbers. */
 export type Counts = {
@@ -28,6 +33,14 @@ export type Counts = {
   readonly leaders: number
   readonly committed: number
   readonly faults: number
+  /** What the operator meant to do, and how many changes and transfers it saw done. */
+  readonly acts: number
+  readonly changed: number
+  readonly transferred: number
+  /** Sessions that were opened; of their commands, how often one was sent again, and how many ended with their session. */
+  readonly sessions: number
+  readonly retried: number
+  readonly expired: number
   readonly done: number
   readonly notApplied: number
   readonly unknown: number
@@ -39,121 +52,69 @@ export interface Report {
   readonly plan: Plan
   readonly counts: Counts
   readonly violation: { readonly property: string; readonly detail: string } | undefined
+  /** How long it took until all nodes agreed, as a part of how long it may take. */
+  readonly recovery: number
   /** One line per event; empty unless asked for. */
   readonly trace: ReadonlyArray<string>
   /** What the clients saw, as JSON lines. */
   readonly history: string
 }
 
-/**
- * The bound on liveness, in milliseconds: after the last fault, within this long one node leads, all logs and state machines are equal, and
- * a write and a read succeed. Thirty of the longest election timeouts: elections may fail a few times, a deposed leader may take one
- * to notice, and a follower that was away has its whole log to catch up on, in the smallest of messages.
- */
-export const recoveryMsMax = (plan: Plan): number => {
-  const { electionTimeoutMsMax } = { ...Settings.defaults, ...plan.settings }
-  return 30 * electionTimeoutMsMax
+/** Every client's last request ends: it is given up, or answered now that nothing is wrong any more. */
+const answered = ({ plan }: Running, asking: Effect.Effect<void>): Effect.Effect<void, Violation> => {
+  const duration = plan.clients.patienceMs + patienceMs(plan)
+  const detail = `a client waits for an answer for ${duration} ms without faults`
+  return Effect.timeoutOrElse(asking, { duration, orElse: () => Effect.fail(new Violation("Liveness", detail)) })
 }
 
-type Whole =
-  | { readonly _tag: "Whole"; readonly leader: NodeId }
-  | { readonly _tag: "Not"; readonly problem: string }
+/** Far more than all waits of a run together may take: a run that goes on for longer does not end. */
+const endMsOf = (plan: Plan): number => plan.faultyMs + plan.clients.patienceMs + endTimeouts * electionMsOf(plan)
 
-const not = (problem: string): Whole => ({ _tag: "Not", problem })
+const endTimeouts = 1000
 
-/** Who leads a cluster whose nodes all agree; otherwise the first way in which they do not. */
-const wholeness = Effect.fnUntraced(function*(cluster: TestCluster.TestCluster, session: Session) {
-  const { ids } = cluster
-  const down = ids.filter((id) => !cluster.running().includes(id))
-  if (down.length > 0) return not(`${down.join(", ")} down`)
-  const statuses = yield* cluster.statuses
-  const [leader, ...others] = statuses.filter((status) => status.role === "Leader")
-  if (leader === undefined || others.length > 0) {
-    return not(`${leader === undefined ? "no" : "more than one"} node leads`)
-  }
-  for (const { commitIndex, id, lastApplied, lastLogIndex, term } of statuses) {
-    if (term !== leader.term) return not(`${id} is in term ${term}, the leader in ${leader.term}`)
-    if (lastLogIndex !== leader.lastLogIndex || commitIndex !== lastLogIndex || lastApplied !== lastLogIndex) {
-      return not(`${id} has applied ${lastApplied} of ${lastLogIndex} entries, the leader has ${leader.lastLogIndex}`)
-    }
-  }
-  const contents = yield* Effect.forEach(ids, (id) => session.contents(cluster.machine(id)))
-  const other = ids[contents.findIndex((text) => text !== contents[0])]
-  const whole: Whole = { _tag: "Whole", leader: leader.id }
-  return other === undefined ? whole : not(`the state machines of ${ids[0]} and ${other} differ`)
-})
-
-/** One run under way. */
-interface Running {
-  readonly plan: Plan
-  readonly simulator: Simulator
-  readonly cluster: TestCluster.TestCluster
-  readonly session: Session
-}
-
-/** Waits until the cluster is whole, until `untilMs` at most. */
-const becomeWhole = Effect.fnUntraced(function*({ cluster, plan, session, simulator }: Running, untilMs: number) {
-  for (;;) {
-    const found = yield* wholeness(cluster, session)
-    if (found._tag === "Whole") return found.leader
-    if (simulator.nowMs > untilMs) {
-      const detail = `${recoveryMsMax(plan)} ms after the last fault ${found.problem}`
-      return yield* Effect.fail(new Violation("Liveness", detail))
-    }
-    yield* Effect.sleep(10)
-  }
-})
-
-/** One request at whoever leads that must be answered; what certainly had no effect is asked again. The history judges the answer. */
-const mustAnswer = Effect.fnUntraced(function*(running: Running, draws: Draws, isRead: boolean) {
-  const { cluster, plan, session, simulator } = running
-  const untilMs = simulator.nowMs + recoveryMsMax(plan)
-  for (;;) {
-    // A deposed leader may have looked like the only one for a moment.
-    const leader = yield* cluster.leader
-    const ask = Clients.askNode(cluster, leader, recoveryMsMax(plan))
-    const outcome = yield* session.request({ number: 0, draws, isBurst: false, ask }, isRead)
-    if (outcome._tag === "Done") return
-    if (outcome._tag === "Unknown" || simulator.nowMs > untilMs) {
-      const detail = `no ${isRead ? "read" : "write"} is answered in ${recoveryMsMax(plan)} ms without faults`
-      return yield* Effect.fail(new Violation("Liveness", detail))
-    }
-    yield* Effect.sleep(10)
-  }
-})
-
-/** The faults have ended: one leader, equal logs and states; then a write and a read. Each within the bound. */
-const recover = Effect.fnUntraced(function*(running: Running, draws: Draws) {
-  const { plan, simulator } = running
-  yield* becomeWhole(running, plan.faultyMs + recoveryMsMax(plan))
-  const recoveredMs = simulator.nowMs - plan.faultyMs
-  yield* mustAnswer(running, draws, false)
-  yield* mustAnswer(running, draws, true)
-  return recoveredMs
-})
+const electionMsOf = ({ settings }: Plan): number =>
+  settings.electionTimeoutMsMax ?? Settings.defaults.electionTimeoutMsMax
 
 /** Clients and faults, then the recovery. Gives how long that took. */
-const scenario = Effect.fnUntraced(function*(running: Running, draws: Draws, note: (text: string) => void) {
-  const { cluster, plan, session, simulator } = running
-  const { calm, clients, faults, faultyMs } = plan
-  const injector = new Injector(cluster, calm, note)
+const scenario = Effect.fnUntraced(function*(
+  running: Running,
+  injector: Injector,
+  draws: Draws,
+  note: (text: string) => void
+) {
+  const { cluster, operator, plan, session, sessions, simulator } = running
+  const { clients, faults, faultyMs } = plan
   yield* Effect.forEach(cluster.ids, injector.watch, { discard: true })
   // Who asked last may still wait when the recovery begins.
   const asking = yield* Effect.forkChild(Clients.run(
     cluster,
-    { ...clients, untilMs: faultyMs, nowMs: () => simulator.nowMs },
+    {
+      ...clients,
+      untilMs: faultyMs,
+      nowMs: () => simulator.nowMs,
+      untilAnsweredMs: endMsOf(plan),
+      sessionCounts: sessions
+    },
     draws.fork(),
     (client) => session.request(client, !client.isBurst && client.draws.happens(clients.readRatio))
   ))
   const happening = Effect.forEach(faults, injector.inject, { concurrency: "unbounded", discard: true })
+  // An operator's last act may still be waited for.
+  const operating = yield* Effect.forkChild(operator?.perform ?? Effect.void)
   yield* Effect.all([happening, Effect.sleep(faultyMs)], { concurrency: "unbounded", discard: true })
+  operator?.end()
   yield* injector.calm
   note("the faults have ended")
-  const recoveredMs = yield* recover(running, draws.fork())
-  yield* Fiber.join(asking)
-  yield* becomeWhole(running, simulator.nowMs + recoveryMsMax(plan))
-  for (const id of cluster.ids) cluster.figure3.sawEnd(id)
-  return recoveredMs
+  const recovered = yield* recover(running, Fiber.join(operating), draws.fork())
+  yield* answered(running, Fiber.join(asking))
+  const { leader } = yield* becomeWhole(running)
+  for (const id of members(leader.configuration)) {
+    const { lastApplied } = yield* cluster.node(id).status
+    cluster.guard(() => cluster.figure3.sawEnd(id, lastApplied))
+    // Then it is seen what its table of sessions holds.
+    yield* Effect.ignore(cluster.node(id).takeSnapshot)
+  }
+  return recovered
 })
 
 interface Options {
@@ -161,53 +122,92 @@ interface Options {
   readonly trace?: boolean
 }
 
+/** What is noted of a run as it goes. */
+class Notes {
+  readonly trace: Array<string> = []
+  /** Terms in which a leader has told another server to stand. */
+  readonly handedOver = new Set<number>()
+  steps = 0
+  readonly #simulator: Simulator
+  readonly #isTraced: boolean
+
+  constructor(simulator: Simulator, isTraced: boolean) {
+    this.#simulator = simulator
+    this.#isTraced = isTraced
+  }
+
+  readonly note = (text: string): void => {
+    if (this.#isTraced) this.trace.push(Trace.noteText(this.#simulator.nowMs, text))
+  }
+
+  readonly observe = (observed: Observed): void => {
+    this.steps++
+    for (const command of observed.commands) {
+      if (command._tag === "Send" && command.message._tag === "TimeoutNow") this.handedOver.add(command.message.term)
+    }
+    if (!this.#isTraced) return
+    this.trace.push(Trace.stepText(this.#simulator.nowMs, observed))
+    const changed = Trace.configurationText(observed)
+    if (changed !== undefined) this.note(changed)
+  }
+}
+
+/** The cluster of a run, and who changes it. */
+const makeRunning = Effect.fnUntraced(function*(
+  { plan, session, simulator }: Pick<Running, "plan" | "session" | "simulator">,
+  seed: number,
+  notes: Notes
+) {
+  const cluster = yield* TestCluster.make({
+    size: plan.size,
+    spares: plan.operator?.spares ?? 0,
+    stateMachine: session.stateMachine,
+    seed,
+    settings: plan.settings,
+    requestTimeoutMs: plan.requestTimeoutMs,
+    waitingRequestsMax: plan.waitingRequestsMax,
+    network: { ...plan.calm.network, after: (delayMs, arrive) => void simulator.after(delayMs, arrive) },
+    observe: notes.observe
+  })
+  const { handedOver, note } = notes
+  const injector = new Injector(cluster, plan.calm, note)
+  const operator = plan.operator === undefined
+    ? undefined
+    : new Operator({ cluster, injector, tell: note }, plan.operator)
+  const sessions = { opened: 0, retried: 0, expired: 0 }
+  return { plan, simulator, cluster, injector, session, sessions, operator, handedOver }
+})
+
 /** Runs `plan` to its end, at once. */
 export const run = (plan: Plan, workload: Workload, options: Options = {}): Report => {
   const draws = new Draws(Math.imul(plan.seed, 0x85ebca6b) ^ 0x5bd1e995)
   const simulator = new Simulator({ seed: draws.below(2 ** 32), yieldEveryOps: plan.yieldEveryOps })
-  const trace: Array<string> = []
-  const note = (text: string): void => {
-    if (options.trace === true) trace.push(Trace.noteText(simulator.nowMs, text))
-  }
-  let steps = 0
+  const notes = new Notes(simulator, options.trace === true)
   let lastNs = 0
   const nowNs = () => lastNs = Math.max(lastNs + 1, Math.round(simulator.nowMs * 1e6))
   const session = workload.start({ draws: draws.fork(), nowNs })
-  let cluster: TestCluster.TestCluster | undefined
+  let running: Running | undefined
 
   const program = Effect.gen(function*() {
     // Never closed: what is left over ends with the run.
     const scope = yield* Scope.make()
-    const made = yield* TestCluster.make({
-      size: plan.size,
-      stateMachine: session.stateMachine,
-      seed: draws.below(2 ** 32),
-      settings: plan.settings,
-      requestTimeoutMs: plan.requestTimeoutMs,
-      waitingRequestsMax: plan.waitingRequestsMax,
-      network: { ...plan.calm.network, after: (delayMs, arrive) => void simulator.after(delayMs, arrive) },
-      observe: (observed) => {
-        steps++
-        if (options.trace === true) trace.push(Trace.stepText(simulator.nowMs, observed))
-      }
-    }).pipe(Scope.provide(scope))
-    cluster = made
-    const running = { plan, simulator, cluster: made, session }
-    return yield* scenario(running, draws, note)
+    const made = yield* Scope.provide(makeRunning({ plan, session, simulator }, draws.below(2 ** 32), notes), scope)
+    running = made
+    return yield* scenario(made, made.injector, draws, notes.note)
   })
 
-  // Every wait below has a bound; all of them together, and the clients' last requests, take less than this.
-  const endMs = plan.faultyMs + plan.clients.patienceMs + 5 * recoveryMsMax(plan)
+  const endMs = endMsOf(plan)
   const violated = () =>
-    cluster?.violation()
+    running?.cluster.violation()
       ?? (simulator.nowMs > endMs ? new Violation("Liveness", `the run has not ended after ${endMs} ms`) : undefined)
   const outcome = withoutStacks(options.trace !== true, () => ended(simulator, program, violated))
   const violation = outcome instanceof Violation ? outcome : undefined
   const [finding] = violation === undefined ? session.findings() : []
   return {
     plan,
-    trace,
+    trace: notes.trace,
     history: session.history(),
+    recovery: outcome instanceof Violation ? 0 : outcome.tookMs / outcome.withinMs,
     violation: violation !== undefined
       ? { property: violation.property, detail: violation.message }
       : finding !== undefined
@@ -215,16 +215,26 @@ export const run = (plan: Plan, workload: Workload, options: Options = {}): Repo
       : undefined,
     counts: {
       simulatedMs: simulator.nowMs,
-      steps,
-      messages: cluster?.network.delivered() ?? 0,
-      leaders: cluster?.figure3.leaders.size ?? 0,
-      committed: cluster?.figure3.committed.length ?? 0,
-      faults: plan.faults.length,
-      recoveredMs: typeof outcome === "number" ? outcome : 0,
+      steps: notes.steps,
+      recoveredMs: outcome instanceof Violation ? 0 : outcome.tookMs,
+      ...countsOf(plan, running),
       ...session.counts()
     }
   }
 }
+
+const countsOf = (plan: Plan, running: Running | undefined) => ({
+  messages: running?.cluster.network.delivered() ?? 0,
+  leaders: running?.cluster.figure3.leaders.size ?? 0,
+  committed: running?.cluster.figure3.committed.length ?? 0,
+  faults: plan.faults.length,
+  acts: plan.operator?.acts.length ?? 0,
+  changed: running?.operator?.counts.changed ?? 0,
+  transferred: running?.operator?.counts.transferred ?? 0,
+  sessions: running?.sessions.opened ?? 0,
+  retried: running?.sessions.retried ?? 0,
+  expired: running?.sessions.expired ?? 0
+})
 
 /** A refusal is an error, and most of its cost is a stack trace that nobody reads. */
 const withoutStacks = <A>(isWanted: boolean, f: () => A): A => {
@@ -240,9 +250,9 @@ const withoutStacks = <A>(isWanted: boolean, f: () => A): A => {
 /** What the program gave, or the property that did not hold: then it is not run any further, what comes after says nothing. */
 const ended = (
   simulator: Simulator,
-  program: Effect.Effect<number, Violation>,
+  program: Effect.Effect<Recovered, Violation>,
   violated: () => Violation | undefined
-): number | Violation => {
+): Recovered | Violation => {
   try {
     const exit = simulator.run(program, { until: () => violated() !== undefined })
     const violation = violated()

@@ -16,6 +16,7 @@ import * as Formatter from "effect/Formatter"
 import * as Schema from "effect/Schema"
 import type * as StateMachine from "../services/StateMachine.ts"
 import * as Faults from "./Faults.ts"
+import * as Operator from "./Operator.ts"
 import { workloadOf, type WorkloadOptions } from "./ReducerWorkload.ts"
 import * as Run from "./Run.ts"
 import * as Swarm from "./Swarm.ts"
@@ -28,7 +29,7 @@ export interface Failure {
   /** The property that does not hold, as `docs/PROOF.md` names it. */
   readonly property: string
   readonly detail: string
-  /** The numbers of the faults that matter, among those of the seed. */
+  /** The numbers of the faults and acts that matter, among those of the seed. */
   readonly keep: ReadonlyArray<number>
   readonly report: Run.Report
 }
@@ -39,6 +40,8 @@ export interface Hunted {
   readonly totals: Run.Counts
   /** How often each kind of fault was planned. */
   readonly faults: { readonly [K in Faults.Kind]?: number }
+  /** How often each kind of act of an operator was planned. */
+  readonly acts: { readonly [K in Operator.ActKind]?: number }
   /** The slowest recovery, as a part of the bound: 1 would be a violation. */
   readonly slowestRecovery: number
   readonly failure: Failure | undefined
@@ -62,12 +65,19 @@ const none: Hunted = {
     leaders: 0,
     committed: 0,
     faults: 0,
+    acts: 0,
+    changed: 0,
+    transferred: 0,
+    sessions: 0,
+    retried: 0,
+    expired: 0,
     done: 0,
     notApplied: 0,
     unknown: 0,
     recoveredMs: 0
   },
   faults: {},
+  acts: {},
   slowestRecovery: 0,
   failure: undefined
 }
@@ -87,6 +97,7 @@ const join = (a: Hunted, b: Hunted): Hunted => ({
   runs: a.runs + b.runs,
   totals: sum(a.totals, b.totals),
   faults: sum(a.faults, b.faults),
+  acts: sum(a.acts, b.acts),
   slowestRecovery: Math.max(a.slowestRecovery, b.slowestRecovery),
   failure: a.failure ?? b.failure
 })
@@ -99,7 +110,8 @@ const huntOne = (workload: Workload, seed: number, options: Omit<HuntOptions, "s
     runs: 1,
     totals: report.counts,
     faults: plan.faults.reduce<Hunted["faults"]>((counts, { fault }) => sum(counts, { [fault._tag]: 1 }), {}),
-    slowestRecovery: report.counts.recoveredMs / Run.recoveryMsMax(plan),
+    acts: (plan.operator?.acts ?? []).reduce<Hunted["acts"]>((counts, { kind }) => sum(counts, { [kind]: 1 }), {}),
+    slowestRecovery: report.recovery,
     failure: report.violation === undefined ? undefined : failureOf(failing, workload)
   }
 }
@@ -125,26 +137,37 @@ const failureOf = ({ plan, violation }: Run.Report, workload: Workload): Failure
       property: "the same seed gives the same run",
       detail: `was ${violation?.detail}; is ${report.violation?.detail}`
     }
-  return { seed: plan.seed, property, detail, keep: plan.faults.map(({ number }) => number), report }
+  return { seed: plan.seed, property, detail, keep: Swarm.numbersOf(plan), report }
 }
 
 /** Most runs that shrinking one failure may take. */
 const shrinkRunsMax = 200
 
-/** The same failure with fewer faults: halves are left out first, then quarters, down to single ones (delta debugging; Zeller 1999). */
+/**
+ * The same failure with fewer faults and acts: halves are left out first, then quarters, down to single ones (delta debugging; Zeller 1999).
+ */
 export const shrink = (failing: Run.Report, workload: Workload): Run.Report => {
   let best = failing
+  let numbers = Swarm.numbersOf(failing.plan)
   let runs = 0
-  for (let size = Math.ceil(failing.plan.faults.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
-    for (let at = 0; at < best.plan.faults.length && runs < shrinkRunsMax; runs++) {
-      const faults = best.plan.faults.toSpliced(at, size)
-      const report = Run.run({ ...best.plan, faults }, workload)
-      if (report.violation?.property === failing.violation?.property) best = report
+  for (let size = Math.ceil(numbers.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+    for (let at = 0; at < numbers.length && runs < shrinkRunsMax; runs++) {
+      const fewer = numbers.toSpliced(at, size)
+      const report = Run.run(Swarm.keeping(failing.plan, fewer), workload)
+      if (report.violation?.property === failing.violation?.property) [best, numbers] = [report, fewer]
       else at += size
     }
   }
   return best
 }
+
+const actLines = ({ operator, size }: Swarm.Plan): ReadonlyArray<string> =>
+  operator === undefined ? [] : [
+    `an operator with ${operator.spares} nodes beyond n${size}; acts that matter (${operator.acts.length}):`,
+    ...operator.acts.map((act) =>
+      `${String(act.number).padStart(6)} ${act.atMs.toFixed(0).padStart(7)} ms  ${Operator.describe(act)}`
+    )
+  ]
 
 /** The failure for people: what broke, the faults that matter, the last events, and how to see it again. */
 export const format = (
@@ -164,6 +187,7 @@ export const format = (
         Faults.describe(fault)
       }`
     ),
+    ...actLines(plan),
     "",
     trace.length > lines ? `the last ${lines} of ${trace.length} events:` : "all events:",
     Trace.header,

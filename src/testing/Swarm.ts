@@ -8,6 +8,7 @@ import * as Settings from "../domain/Settings.ts"
 import * as TransportMemory from "../layers/TransportMemory.ts"
 import { Draws } from "./Draws.ts"
 import type { Calm, Fault, Kind, Planned, Target } from "./Faults.ts"
+import { actKinds, type OperatorPlan, type PlannedAct } from "./Operator.ts"
 
 /** What the clients of a run do; what they ask is the workload's. */
 export interface Clients {
@@ -23,6 +24,9 @@ export interface Clients {
   readonly burst: number
   /** A client waits no longer than this for an answer, in milliseconds. */
   readonly patienceMs: number
+  /** How many of the clients write through a session, and send again what is not answered; so many of them share one. */
+  readonly sessionRatio: number
+  readonly sessionShare: number
 }
 
 export interface Plan {
@@ -39,6 +43,8 @@ export interface Plan {
   readonly faultyMs: number
   /** In the order of their beginning. */
   readonly faults: ReadonlyArray<Planned>
+  /** Who changes the cluster, if anybody does. */
+  readonly operator: OperatorPlan | undefined
 }
 
 /** What a run can be told instead of drawing it. */
@@ -48,8 +54,12 @@ export interface Overrides {
   readonly faultyMs?: number
   /** Which kinds of fault may happen. */
   readonly kinds?: ReadonlyArray<Kind>
-  /** Of the faults drawn, only those with these numbers. */
+  /** Of the faults and the operator's acts drawn, only those with these numbers. */
   readonly keep?: ReadonlyArray<number>
+  /** Whether there is an operator. Default: in most runs. */
+  readonly operator?: boolean
+  /** Whether all clients have sessions, or none. Default: some of them, in most runs. */
+  readonly sessions?: boolean
 }
 
 export const kinds: ReadonlyArray<Kind> = [
@@ -238,39 +248,121 @@ const drawFaults = (draws: Draws, ids: ReadonlyArray<NodeId>, options: FaultOpti
   }))
 }
 
+/** A change of the cluster now and then, of a few kinds. */
+const drawActs = (
+  draws: Draws,
+  { electionMs, faultyMs, firstNumber }: Pick<FaultOptions, "electionMs" | "faultyMs"> & {
+    readonly firstNumber: number
+  }
+): ReadonlyArray<PlannedAct> => {
+  const share = draws.pick([0.3, 0.6, 1])
+  const everyMs = electionMs * draws.pick([1, 2, 5, 10])
+  const drawn = actKinds.filter(() => draws.happens(share))
+  const present = drawn.length === 0 ? [draws.pick(actKinds)] : drawn
+  const acts: Array<PlannedAct> = []
+  for (let atMs = draws.below(2 * everyMs); atMs < faultyMs; atMs += draws.between(1, 2 * everyMs)) {
+    const through = draws.pick(["leader", "leader", "leader", "believer", "anybody"] as const)
+    const [kind, luck] = [draws.pick(present), draws.below(2 ** 32)]
+    acts.push({ number: firstNumber + acts.length, atMs, kind, through, luck })
+  }
+  return acts
+}
+
+/** Those with the given numbers, of a plan's faults and acts. */
+export const keeping = (plan: Plan, numbers: ReadonlyArray<number>): Plan => {
+  const kept = new Set(numbers)
+  const { faults, operator } = plan
+  const isKept = ({ number }: { readonly number: number }): boolean => kept.has(number)
+  return {
+    ...plan,
+    faults: faults.filter(isKept),
+    operator: operator === undefined ? undefined : { ...operator, acts: operator.acts.filter(isKept) }
+  }
+}
+
+/** The numbers of everything that happens to the cluster of a plan. */
+export const numbersOf = ({ faults, operator }: Plan): ReadonlyArray<number> =>
+  [...faults, ...operator?.acts ?? []].map(({ number }) => number)
+
+/** How far behind a learner may be that is promoted; and sessions that expire by their number, by time, or not at all. */
+const drawLimits = (draws: Draws, electionMs: number, isFollowed: boolean): Partial<Settings.Settings> => ({
+  promotionLagEntriesMax: draws.pick([0, 1, 5, 1000]),
+  // More of `RaftClient` than there may be sessions open them as fast as a network without delays lets them.
+  sessionsMax: draws.pick(isFollowed ? [8, 8, 12, 10_000] : [1, 2, 4, 10_000]),
+  sessionTimeoutMs: draws.pick([electionMs, 5 * electionMs, 20 * electionMs, 3_600_000])
+})
+
+const drawClients = (
+  draws: Draws,
+  sessions: Draws,
+  { areInSession, followingRatio }: { readonly areInSession: boolean | undefined; readonly followingRatio: number }
+): Clients => {
+  const sessionRatio = sessions.pick([0, 0.5, 1, 1])
+  return {
+    count: draws.pick([1, 2, 3, 6]),
+    pauseMsMax: draws.pick([20, 60, 200]),
+    readRatio: draws.pick([0.2, 0.5, 0.8]),
+    followingRatio,
+    burstRatio: draws.pick([0, 0.05, 0.2]),
+    burst: draws.pick([3, 10]),
+    patienceMs: draws.pick([300, 2000]),
+    sessionRatio: areInSession === undefined ? sessionRatio : Number(areInSession),
+    sessionShare: sessions.pick([1, 2, 3])
+  }
+}
+
+const drawOperator = (
+  draws: Draws,
+  { electionMs, faults, faultyMs, spares }: {
+    readonly electionMs: number
+    readonly faults: ReadonlyArray<Planned>
+    readonly faultyMs: number
+    readonly spares: number
+  }
+): OperatorPlan => ({
+  spares,
+  acts: drawActs(draws, { electionMs, faultyMs, firstNumber: faults.length + 1 }),
+  stopRatio: draws.pick([0, 0.3, 1]),
+  patienceMs: draws.pick([2, 10]) * electionMs,
+  pauseMsMax: draws.pick([2, 20, electionMs])
+})
+
 /** The run of `seed`. */
 export const plan = (seed: number, overrides: Overrides = {}): Plan => {
   const draws = new Draws(Math.imul(seed, 0x9e3779b1))
+  // From another stream, so that what one part draws does not move what another one draws.
+  const changing = new Draws(Math.imul(seed, 0xc2b2ae35) ^ 0x27d4eb2f)
+  const hasOperator = changing.happens(0.6)
   const size = overrides.size ?? drawSize(draws)
-  const settings = drawSettings(draws, overrides.settings ?? {})
+  const drawnSpares = changing.pick(size > 5 ? [1] : [1, 2, 2, 3])
+  const spares = overrides.operator ?? hasOperator ? drawnSpares : 0
+  const given = overrides.settings ?? {}
+  const drawn = drawSettings(draws, given)
+  const { electionTimeoutMsMax: electionMs, electionTimeoutMsMin } = { ...Settings.defaults, ...drawn }
+  const followingRatio = draws.pick([0, 0.3, 1])
+  const settings = { ...drawn, ...drawLimits(changing, electionMs, followingRatio > 0), ...given }
   const { problems = [] } = { problems: undefined, ...Settings.make(settings) }
   if (problems.length > 0) throw new Error(`these settings cannot be simulated: ${problems.join("; ")}`)
-  const { electionTimeoutMsMax, electionTimeoutMsMin } = { ...Settings.defaults, ...settings }
-  const faultyMs = overrides.faultyMs ?? electionTimeoutMsMax * draws.pick([10, 20, 40])
-  return {
+  const faultyMs = overrides.faultyMs ?? electionMs * draws.pick([10, 20, 40])
+  const most: Omit<Plan, "faults" | "operator"> = {
     seed,
     size,
     settings,
     requestTimeoutMs: draws.pick([200, 1000, 5000]),
     waitingRequestsMax: draws.pick([2, 1000, 1000]),
     yieldEveryOps: draws.pick([0, 20, 100, 500]),
-    calm: drawCalm(draws, size, electionTimeoutMsMin),
-    clients: {
-      count: draws.pick([1, 2, 3, 6]),
-      pauseMsMax: draws.pick([20, 60, 200]),
-      readRatio: draws.pick([0.2, 0.5, 0.8]),
-      followingRatio: draws.pick([0, 0.3, 1]),
-      burstRatio: draws.pick([0, 0.05, 0.2]),
-      burst: draws.pick([3, 10]),
-      patienceMs: draws.pick([300, 2000])
-    },
-    faultyMs,
-    faults: drawFaults(draws, idsOf(size), {
-      faultyMs,
-      electionMs: electionTimeoutMsMax,
-      // A lease is worth nothing where a clock jumps.
-      kinds: (overrides.kinds ?? kinds).filter((kind) => kind !== "ClockJump" || settings.leaseReads !== true),
-      rates: settings.leaseReads === true ? clockRatesOfLeases : [0.25, 0.5, 0.9, 1.1, 2, 4]
-    }).filter(({ number }) => overrides.keep === undefined || overrides.keep.includes(number))
+    calm: drawCalm(draws, size + spares, electionTimeoutMsMin),
+    clients: drawClients(draws, changing, { areInSession: overrides.sessions, followingRatio }),
+    faultyMs
   }
+  const faults = drawFaults(draws, idsOf(size + spares), {
+    faultyMs,
+    electionMs,
+    // A lease is worth nothing where a clock jumps.
+    kinds: (overrides.kinds ?? kinds).filter((kind) => kind !== "ClockJump" || settings.leaseReads !== true),
+    rates: settings.leaseReads === true ? clockRatesOfLeases : [0.25, 0.5, 0.9, 1.1, 2, 4]
+  })
+  const operator = spares === 0 ? undefined : drawOperator(changing, { electionMs, faults, faultyMs, spares })
+  const whole: Plan = { ...most, faults, operator }
+  return overrides.keep === undefined ? whole : keeping(whole, overrides.keep)
 }

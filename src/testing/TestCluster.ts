@@ -17,6 +17,7 @@ import * as Layer from "effect/Layer"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import * as Configuration from "../domain/Configuration.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import type { Settings } from "../domain/Settings.ts"
 import * as StorageMemory from "../layers/StorageMemory.ts"
@@ -34,8 +35,10 @@ import { type Observed, Watch } from "./Watch.ts"
 export type { Observed } from "./Watch.ts"
 
 export interface Options {
-  /** Nodes n1 … n(size). */
+  /** Nodes n1 … n(size), the voters that the cluster begins with. */
   readonly size: number
+  /** So many further nodes, n(size + 1) and so on, run and belong to no cluster until they are added (`RaftNode.reconfigure`). Default 0. */
+  readonly spares?: number
   readonly stateMachine: Layer.Layer<StateMachine>
   /** Of everything random: election timeouts and the network. */
   readonly seed: number
@@ -58,6 +61,7 @@ export interface Options {
 }
 
 export interface TestCluster {
+  /** Of all nodes, spare ones included. */
   readonly ids: ReadonlyArray<NodeId>
   readonly network: TransportMemory.Network
   readonly disks: ReadonlyMap<NodeId, StorageMemory.Disk>
@@ -70,6 +74,8 @@ export interface TestCluster {
   /** A node's own state machine, past Raft: what it holds, stale or not. A defect where the node is down. */
   readonly machine: (id: NodeId) => StateMachine["Service"]
   readonly running: () => ReadonlyArray<NodeId>
+  /** Runs a check of the test's own; what it throws is the cluster's violation, unless there is one already. */
+  readonly guard: (check: () => void) => void
   /** The first property that did not hold, or defect that stopped a node. */
   readonly violation: () => Violation | undefined
   /** Takes the violation out, where a test provokes one: its scope closes without it. */
@@ -90,6 +96,8 @@ export interface TestCluster {
   readonly crash: (id: NodeId, keepUnits?: number) => Effect.Effect<void>
   /** Starts a node that is down, with what its disk has. Where it is starting already, waits for that. */
   readonly restart: (id: NodeId) => Effect.Effect<void, StorageError>
+  /** Every configuration that may be in force: the committed one, and later ones that nodes go by which are up. */
+  readonly mayBeInForce: Effect.Effect<ReadonlyArray<Configuration.Configuration>>
   /** Of the nodes that are up, paused ones included. */
   readonly statuses: Effect.Effect<ReadonlyArray<RaftNode.Status>>
   /** The leader of the latest term among the nodes that are up and run. */
@@ -97,7 +105,8 @@ export interface TestCluster {
 }
 
 export const make = Effect.fnUntraced(function*(options: Options) {
-  const ids = Array.from({ length: options.size }, (_, i) => `n${i + 1}`)
+  const ids = Array.from({ length: options.size + (options.spares ?? 0) }, (_, i) => `n${i + 1}`)
+  const first = Configuration.ofVoters(ids.slice(0, options.size))
   const outer = { scheduler: yield* Scheduler.Scheduler, clock: yield* Clock.Clock }
   const outside = Effect.runForkWith(yield* Effect.context<never>())
   const network = TransportMemory.makeNetwork({
@@ -111,8 +120,9 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const processes = new Map(ids.map((id) => [id, new Process(outer)] as const))
   const diskOf = (id: NodeId) => options.storage === undefined ? disks.get(id)?.durable() : undefined
   const figure3 = new Figure3(diskOf)
+  figure3.configuration = first
   const watch = new Watch(figure3, diskOf, options.observe)
-  const nodes = new Nodes(options, { ids, network, watch, disks, processes, parent: yield* Scope.Scope })
+  const nodes = new Nodes(options, { ids, first, network, watch, disks, processes, parent: yield* Scope.Scope })
   const { of, up } = nodes
   yield* Effect.addFinalizer(() =>
     Effect.andThen(
@@ -123,9 +133,10 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   yield* Effect.orDie(Effect.forEach(ids, nodes.start, { discard: true }))
   const node = (id: NodeId) => of(up, id).node
   const running = () => [...up.keys()]
+  const client = yield* RaftClient.make({ endpoints: ids }, connect({ node, running }))
   const cluster: TestCluster = {
     ids,
-    client: RaftClient.make({ endpoints: ids }, connect({ node, running })),
+    client,
     network,
     disks,
     processes,
@@ -133,6 +144,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     node,
     machine: (id) => of(up, id).machine,
     running,
+    guard: (check) => watch.guard(check),
     violation: () => watch.violation,
     takeViolation: Effect.sync(() => watch.take()),
     partition: (...groups) => Effect.sync(() => network.partition(groups.map((group) => group.map(nodes.known)))),
@@ -142,7 +154,12 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     resume: (id) => Effect.sync(() => of(processes, id).resume()),
     crash: nodes.crash,
     restart: nodes.start,
-    statuses: Effect.suspend(() => Effect.forEach([...up.values()], ({ node }) => node.status)),
+    mayBeInForce: Effect.map(nodes.statuses, (statuses) => [
+      figure3.committedConfiguration ?? first,
+      ...statuses.filter(({ configurationIndex }) => configurationIndex > figure3.committed.length)
+        .map(({ configuration }) => configuration)
+    ]),
+    statuses: nodes.statuses,
     leader: nodes.leader
   }
   return cluster

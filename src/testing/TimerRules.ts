@@ -3,11 +3,12 @@
  */
 import type { NodeId } from "../domain/NodeId.ts"
 import { isLeader, type NodeState } from "../domain/NodeState.ts"
-import { demand, majorityOf } from "./Figure3.ts"
+import { demand } from "./Figure3.ts"
+import { reached } from "./Majorities.ts"
 import type { Observed } from "./Watch.ts"
 
 interface Timing {
-  /** When this leader last had an answer of its own term from each server, or became leader. */
+  /** When this leader last had an answer of its own term from each server, or began to send to it. */
   heardMs: Map<NodeId, number>
   ledSinceMs: number
   /** The last election timeouts that were drawn since the server started. */
@@ -41,12 +42,17 @@ export class TimerRules {
       const { message } = event
       if (message.term === before.term && message.result._tag !== "Stale") timing.heardMs.set(event.from, nowMs)
     }
+    // Who has just been added has its time to answer.
+    if (isLeader(after) && after.role.progress.size > before.role.progress.size) {
+      for (const id of after.role.progress.keys()) if (!before.role.progress.has(id)) timing.heardMs.set(id, nowMs)
+    }
     if (event._tag !== "Ticked" || nowMs < before.deadlineMs) return
     demand(after.term === before.term, "a leader that gives up stays in its term (V9)", () => before.id)
     if (!before.settings.checkQuorum) return
-    const { voters } = before.configuration
-    const heard = voters.map((id) => id === before.id ? nowMs : timing.heardMs.get(id) ?? timing.ledSinceMs)
-    const heardMs = heard.toSorted((a, b) => b - a)[majorityOf(voters) - 1] ?? 0
+    const heardMs = reached(
+      before.configuration.latest,
+      (id) => id === before.id ? nowMs : timing.heardMs.get(id) ?? timing.ledSinceMs
+    )
     const isCutOff = nowMs - heardMs >= before.settings.electionTimeoutMsMax
     demand(
       isCutOff !== isLeader(after),

@@ -12,6 +12,7 @@
 import type { EntryId } from "../domain/Entry.ts"
 import type { Event } from "../domain/Event.ts"
 import type { Message } from "../domain/Message.ts"
+import * as Operator from "./Operator.ts"
 import type { Observed } from "./Watch.ts"
 
 const idText = (id: EntryId): string => `${id.term}.${id.index}`
@@ -22,6 +23,7 @@ const grantText = (voteGranted: boolean): string => voteGranted ? "granted" : "d
 export const messageText = (message: Message): string => {
   switch (message._tag) {
     case "RequestVote":
+      return `last ${idText(message.last)}${message.isTransfer ? ", asked to stand by the leader" : ""}`
     case "RequestPreVote":
       return `last ${idText(message.last)}`
     case "RequestVoteResponse":
@@ -43,6 +45,8 @@ export const messageText = (message: Message): string => {
       return `ask ${message.ask}`
     case "RequestReadIndexResponse":
       return `ask ${message.ask} index ${message.readIndex ?? "none"}`
+    case "TimeoutNow":
+      return "stand for election now"
     default:
       return message satisfies never
   }
@@ -62,6 +66,12 @@ export const eventText = (event: Event): string => {
       return `Propose ${event.proposals.length}`
     case "Read":
       return `Read ${event.requestIds.length} by ${event.by}`
+    case "OpenSession":
+      return "OpenSession"
+    case "Reconfigure":
+      return `Reconfigure ${event.changes.map(({ _tag, id }) => `${_tag} ${id}`).join(", ")}`
+    case "TransferLeadership":
+      return `TransferLeadership to ${event.to ?? "the best"}`
     case "SnapshotTaken":
       return `SnapshotTaken ${idText(event.snapshot.last)}`
     case "SnapshotFailed":
@@ -75,6 +85,14 @@ export const eventText = (event: Event): string => {
     default:
       return event satisfies never
   }
+}
+
+/** What the server goes by since this step, if that is another configuration than before. */
+export const configurationText = ({ after, before }: Observed): string | undefined => {
+  const { latest, latestIndex } = after.configuration
+  return latest === before.configuration.latest
+    ? undefined
+    : `${after.id} goes by ${Operator.configurationText(latest)}, from ${latestIndex}`
 }
 
 /** Longer events are cut. */

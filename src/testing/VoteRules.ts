@@ -3,12 +3,14 @@
  * were told, never from what they made of it.
  */
 import type { Command, Send } from "../domain/Command.ts"
+import { isMember } from "../domain/Configuration.ts"
 import { isUpToDate } from "../domain/Entry.ts"
 import * as Log from "../domain/Log.ts"
 import type { Message, RequestPreVote, RequestVote } from "../domain/Message.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import { isLeader, leaderIdOf, type NodeState } from "../domain/NodeState.ts"
-import { demand, majorityOf } from "./Figure3.ts"
+import { demand } from "./Figure3.ts"
+import { decide, votersText } from "./Majorities.ts"
 import type { Observed } from "./Watch.ts"
 
 /** What one server was told since it started. */
@@ -26,6 +28,22 @@ const sendsOf = (commands: ReadonlyArray<Command>): ReadonlyArray<Send> =>
 
 const isLoyal = (state: NodeState, told: Told, nowMs: number): boolean =>
   state.settings.leaderStickiness && (isLeader(state) || nowMs < told.loyalUntilMs)
+
+/**
+ * An answer of a server that is no member, and none of those that this one sends entries to: it was asked by an earlier leader, or long ago.
+ */
+const isForeign = (state: NodeState, from: NodeId, message: Message): boolean => {
+  switch (message._tag) {
+    case "RequestVoteResponse":
+    case "RequestPreVoteResponse":
+    case "RequestReadIndexResponse":
+      return !isMember(state.configuration.latest, from)
+    case "AppendEntriesResponse":
+      return !isMember(state.configuration.latest, from) && !(isLeader(state) && state.role.progress.has(from))
+    default:
+      return false
+  }
+}
 
 export class VoteRules {
   readonly #told = new Map<NodeId, Told>()
@@ -85,15 +103,17 @@ export class VoteRules {
 
   #voteAsked({ after, before, commands, nowMs }: Observed, from: NodeId, message: RequestVote, told: Told): void {
     const who = () => `${before.id}, asked by ${from} for term ${message.term}`
-    if (message.term > before.term && isLoyal(before, told, nowMs)) {
+    // Where the leader itself has asked the candidate to stand, nobody is loyal to it (M7).
+    const isBound = !message.isTransfer && isLoyal(before, told, nowMs)
+    if (message.term > before.term && isBound) {
       const isIgnored = after.term === before.term && sendsOf(commands).length === 0
       demand(isIgnored, "who hears a leader helps nobody to replace it (V8)", who)
       return
     }
     const isNewTerm = message.term > before.term
+    demand(after.term >= message.term, "a higher term is adopted (§5.1, V6)", who)
     const votedFor = isNewTerm ? undefined : before.votedFor
-    const isFree = votedFor === undefined && (isNewTerm || leaderIdOf(before) === undefined)
-      && !isLoyal(before, told, nowMs)
+    const isFree = votedFor === undefined && (isNewTerm || leaderIdOf(before) === undefined) && !isBound
     const isDue = message.term >= before.term
       && (votedFor === from || (isFree && isUpToDate(message.last, Log.lastId(before.log))))
     const granted = sendsOf(commands).some(({ message: sent, to }) =>
@@ -107,6 +127,10 @@ export class VoteRules {
   }
 
   #heard({ after, before, nowMs }: Observed, from: NodeId, message: Message, told: Told): void {
+    if (isForeign(before, from, message)) {
+      demand(after === before, "an answer of a stranger changes nothing (V7, M6)", () => `${before.id}, from ${from}`)
+      return
+    }
     if (message._tag === "AppendEntries" && message.term >= before.term) {
       told.loyalUntilMs = nowMs + before.settings.electionTimeoutMsMin
     }
@@ -133,22 +157,27 @@ export class VoteRules {
   }
 
   #roleChanged({ after, before }: Observed, told: Told): void {
-    const needed = majorityOf(before.configuration.voters)
-    const votes = told.votes.get(before.term)?.size ?? 0
+    const { latest } = before.configuration
+    const votes = told.votes.get(before.term) ?? new Set()
+    const isElected = decide(latest, (id) => votes.has(id))
     const stood = before.role._tag === "Candidate"
+    const byWhom = (granted: ReadonlySet<NodeId>) =>
+      `of ${[...granted].join(", ") || "nobody"}, in ${votersText(latest)}`
     if (isLeader(after) && !isLeader(before)) {
-      const votersOf = () => `${after.id} leads term ${after.term} with ${votes} of ${needed} votes`
-      demand(stood && votes >= needed, "an election is won with the votes of a majority (V7)", votersOf)
+      const detail = () => `${after.id} leads term ${after.term} with votes ${byWhom(votes)}`
+      demand(stood && isElected, "an election is won with the votes of a majority (V7)", detail)
     } else if (stood && after.role._tag === "Candidate" && after.term === before.term) {
-      demand(votes < needed, "the votes of a majority win an election (V7)", () => `${after.id}, term ${after.term}`)
+      const detail = () => `${after.id}, term ${after.term}, has votes ${byWhom(votes)}`
+      demand(!isElected, "the votes of a majority win an election (V7)", detail)
     }
-    if (before.role._tag === "PreCandidate" && after.role._tag === "Candidate" && needed > 1) {
-      const grants = told.preVotes.term === after.term ? told.preVotes.by.size : 0
-      demand(
-        grants >= needed,
-        "a pre-vote is won with the grants of a majority, for this term (V7)",
-        () => `${after.id} stands in term ${after.term} with ${grants} of ${needed}`
-      )
-    }
+    // Who was told to stand by its leader needs no pre-vote; a single voter is its own majority.
+    const isPreVoted = before.role._tag === "PreCandidate" && after.role._tag === "Candidate" && !after.role.isTransfer
+    if (!isPreVoted || decide(latest, (id) => id === after.id)) return
+    const grants = told.preVotes.term === after.term ? told.preVotes.by : new Set<NodeId>()
+    demand(
+      decide(latest, (id) => grants.has(id)),
+      "a pre-vote is won with the grants of a majority, for this term (V7)",
+      () => `${after.id} stands in term ${after.term} with grants ${byWhom(grants)}`
+    )
   }
 }

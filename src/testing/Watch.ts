@@ -4,6 +4,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Stream from "effect/Stream"
 import type { Command } from "../domain/Command.ts"
 import type { Event } from "../domain/Event.ts"
@@ -11,14 +12,18 @@ import { broken, BrokenPromise, checkState, checkStep } from "../domain/Invarian
 import * as Log from "../domain/Log.ts"
 import type { NodeId } from "../domain/NodeId.ts"
 import type { NodeState } from "../domain/NodeState.ts"
+import type { Saved } from "../domain/Session.ts"
 import { step } from "../domain/Step.ts"
+import * as SessionContent from "../services/SessionContent.ts"
 import { StateMachine } from "../services/StateMachine.ts"
 import { Storage, type StorageError } from "../services/Storage.ts"
 import { Transport } from "../services/Transport.ts"
 import { type DiskOf, Figure3, Violation } from "./Figure3.ts"
+import { MembershipRules } from "./MembershipRules.ts"
 import { ProgressRules } from "./ProgressRules.ts"
 import { ReadRules } from "./ReadRules.ts"
 import { TimerRules } from "./TimerRules.ts"
+import { TransferRules } from "./TransferRules.ts"
 import { VoteRules } from "./VoteRules.ts"
 
 /** `step`, checked: a property that does not hold is a defect that names it. */
@@ -47,6 +52,8 @@ export class Watch {
   readonly #timers = new TimerRules()
   readonly #reads = new ReadRules()
   readonly #progress: ProgressRules
+  readonly #membership: MembershipRules
+  readonly #transfers: TransferRules
   violation: Violation | undefined
   readonly #observe: ((observed: Observed) => void) | undefined
   /** Nodes that are known to have stopped: each is a finding once. */
@@ -57,6 +64,8 @@ export class Watch {
   constructor(figure3: Figure3, diskOf: DiskOf, observe: ((observed: Observed) => void) | undefined) {
     this.figure3 = figure3
     this.#progress = new ProgressRules(diskOf)
+    this.#membership = new MembershipRules(figure3, diskOf)
+    this.#transfers = new TransferRules(diskOf)
     this.#observe = observe
   }
 
@@ -64,7 +73,7 @@ export class Watch {
   started(id: NodeId, nowMs: number): void {
     this.#fresh.add(id)
     this.#votes.started(id, nowMs)
-    for (const rules of [this.figure3, this.#timers, this.#reads]) rules.started(id)
+    for (const rules of [this.figure3, this.#timers, this.#reads, this.#transfers]) rules.started(id)
   }
 
   /** Forgets the violation, and tells what it was. */
@@ -104,6 +113,7 @@ export class Watch {
       if (this.#fresh.delete(before.id)) {
         const { log } = before
         figure3.sawStart(before)
+        this.#membership.sawStart(before)
         figure3.sawEntries(before.id, log, Log.slice(log, { from: Log.firstIndex(log), to: log.lastIndex }))
       }
       if (event._tag === "Received" && event.from === before.id) {
@@ -112,7 +122,17 @@ export class Watch {
       const stepped = checkedStep(before, event, nowMs)
       figure3.sawStep(before, stepped.state, stepped.commands)
       const observed: Observed = { before, event, after: stepped.state, commands: stepped.commands, nowMs }
-      for (const rules of [this.#votes, this.#timers, this.#progress, this.#reads]) rules.saw(observed)
+      for (
+        const rules of [
+          this.#votes,
+          this.#timers,
+          this.#progress,
+          this.#reads,
+          this.#membership,
+          this.#transfers,
+          figure3.sessions
+        ]
+      ) rules.saw(observed)
       this.#observe?.(observed)
       return stepped
     })
@@ -131,6 +151,10 @@ export class Watch {
   readonly storage = (id: NodeId) => (inner: Storage["Service"]) =>
     Storage.of({
       ...inner,
+      saveSnapshot: (of, content) => {
+        const saw = (saved: Saved): void => this.guard(() => this.figure3.sessions.sawTable(id, of.last.index, saved))
+        return inner.saveSnapshot(of, watched(content, saw))
+      },
       openSnapshot: Effect.map(inner.openSnapshot, (reader) =>
         reader === undefined ? undefined : {
           ...reader,
@@ -149,7 +173,30 @@ export class Watch {
           this.guard(() => {
             for (const applied of commands) this.figure3.sawApply(id, applied, applied.command)
           })
-          return inner.apply(commands)
+          return Effect.map(inner.apply(commands), (results) => {
+            this.guard(() => {
+              for (const [i, { index }] of commands.entries()) {
+                const result = results[i]
+                if (result !== undefined) this.figure3.sessions.sawResult(id, index, result)
+              }
+            })
+            return results
+          })
         })
     })
+}
+
+/** The content of a snapshot as it passes; `saw` is told of the sessions that it begins with, once all of them have passed. */
+const watched = (content: Stream.Stream<Uint8Array>, saw: (saved: Saved) => void): Stream.Stream<Uint8Array> => {
+  let early: ReadonlyArray<Uint8Array> | undefined = []
+  return Stream.map(content, (piece) => {
+    if (early === undefined) return piece
+    early = [...early, piece]
+    const saved = Effect.runSyncExit(SessionContent.read(Stream.fromIterable(early), Stream.runDrain))
+    if (Exit.isSuccess(saved)) {
+      early = undefined
+      saw(saved.value)
+    }
+    return piece
+  })
 }

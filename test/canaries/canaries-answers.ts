@@ -12,7 +12,7 @@ export const canaries: ReadonlyArray<Canary> = [
     bug: "a server that does not know it is a voter denies its vote",
     file: "src/domain/Election.ts",
     find: "const voteGranted = repeated || (free",
-    replace: "const voteGranted = repeated || (isSelfVoter(state) && free",
+    replace: "const voteGranted = repeated || (state.configuration.latest.voters.includes(state.id) && free",
     caughtBy: "tests",
     tests: [votes],
     property: /a leader is elected with the vote of a server that/
@@ -23,7 +23,7 @@ export const canaries: ReadonlyArray<Canary> = [
     bug: "a server that does not know it is a voter denies its pre-vote",
     file: "src/domain/Election.ts",
     find: "const voteGranted = message.term > state.term",
-    replace: "const voteGranted = isSelfVoter(state) && message.term > state.term",
+    replace: "const voteGranted = state.configuration.latest.voters.includes(state.id) && message.term > state.term",
     caughtBy: "tests",
     tests: [votes],
     property: /a leader is elected with the vote of a server that/
@@ -35,10 +35,12 @@ export const canaries: ReadonlyArray<Canary> = [
     file: "src/domain/Step.ts",
     find: `    case "AppendEntries":
     case "RequestReadIndex":
+    case "TimeoutNow":
       return false`,
     replace: `    case "AppendEntries":
     case "RequestReadIndex":
-      return !Configuration.members(state.configuration).includes(from)`,
+    case "TimeoutNow":
+      return !Configuration.isMember(state.configuration.latest, from)`,
     caughtBy: "tests",
     tests: [votes],
     property: /a candidate that it does not know as a member/

@@ -13,7 +13,7 @@ export const canaries: ReadonlyArray<Canary> = [
     bug: "a snapshot does not say who the voters are",
     file: "src/services/Compactor.ts",
     find: "configuration: configurationAt(state(), last.index)",
-    replace: "configuration: { voters: [], learners: [] }",
+    replace: "configuration: { ...configurationAt(state(), last.index), voters: [] }",
     caughtBy: "simulation",
     property: /^(?:a snapshot has the configuration in force|Liveness)/
   },
@@ -23,7 +23,10 @@ export const canaries: ReadonlyArray<Canary> = [
     bug: "a snapshot has all servers for voters but the one that took it",
     file: "src/services/Compactor.ts",
     find: "configuration: configurationAt(state(), last.index)",
-    replace: "configuration: { voters: state().configuration.voters.filter((voter) => voter !== id), learners: [] }",
+    replace: `configuration: {
+        ...configurationAt(state(), last.index),
+        voters: configurationAt(state(), last.index).voters.filter((voter) => voter !== state().id)
+      }`,
     caughtBy: "simulation",
     property: /^a snapshot has the configuration in force \(M2\)/
   },
@@ -32,8 +35,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "M2",
     bug: "an installed snapshot's configuration is not put in force",
     file: "src/domain/Compaction.ts",
-    find: "    configuration: snapshot.configuration\n  }",
-    replace: "    configuration: follower.configuration\n  }",
+    find: ": Configuration.beginning({ index: last.index, configuration: snapshot.configuration })",
+    replace: ": Configuration.beginning({ index: last.index, configuration: follower.configuration.latest })",
     caughtBy: "tests",
     tests: [install],
     property: /its configuration in force \(rule M2\)/
@@ -41,24 +44,22 @@ export const canaries: ReadonlyArray<Canary> = [
   {
     id: "M2d",
     rule: "M2",
-    bug: "after a restart the log's start says who is in the cluster, though a snapshot is later",
+    bug: "after a restart the log's start says who is in the cluster, whatever the log holds",
     file: "src/domain/NodeState.ts",
-    find: "configuration: snapshot.last.index > prev.index ? snapshot.configuration : options.configuration",
-    replace: "configuration: options.configuration",
-    caughtBy: "tests",
-    tests: [install],
-    property: /rule M2: a server after a restart/
+    find: "      configurationsIn(entries)\n    ),",
+    replace: "      []\n    ),",
+    caughtBy: "simulation",
+    property: /^the configuration is a function of snapshot and log \(M2\)/
   },
   {
     id: "M2e",
     rule: "M2",
-    bug: "after a restart a snapshot says who is in the cluster, though the log begins later",
+    bug: "after a restart a snapshot says who is in the cluster where the log begins, though it is later than that",
     file: "src/domain/NodeState.ts",
-    find: "configuration: snapshot.last.index > prev.index ? snapshot.configuration : options.configuration",
-    replace: "configuration: snapshot.configuration",
-    caughtBy: "tests",
-    tests: [install],
-    property: /rule M2: a server after a restart/
+    find: "Configuration.beginning({ index: prev.index, configuration: options.configuration })",
+    replace: "Configuration.beginning({ index: prev.index, configuration: snapshot.configuration })",
+    caughtBy: "simulation",
+    property: /^the configuration is a function of snapshot and log \(M2\)/
   },
   {
     id: "M2f",
@@ -66,7 +67,7 @@ export const canaries: ReadonlyArray<Canary> = [
     bug: "the log's new start does not say which configuration is in force there",
     file: "src/domain/Compaction.ts",
     find: "configuration: configurationAt(state, index) }",
-    replace: "configuration: { voters: [state.id], learners: [] } }",
+    replace: "configuration: { ...configurationAt(state, index), voters: [state.id] } }",
     caughtBy: "tests",
     tests: [compaction],
     property: /rule M2: the log's new start is told with the configuration in force there/
@@ -223,7 +224,8 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "turn.install = { snapshot, keepsLog }",
     replace: "turn.install = { snapshot, keepsLog: false }",
     caughtBy: "simulation",
-    property: /^(?:the contract of Storage is kept|Durability|what a leader takes for matched)/
+    property:
+      /^(?:the contract of Storage is kept|Durability|what a leader takes for matched|the configuration is a function)/
   },
   {
     id: "I1d",

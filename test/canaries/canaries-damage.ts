@@ -109,8 +109,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "snapshot",
     bug: "a server that has lost its state stands for election",
     file: "src/domain/Election.ts",
-    find: "if (!isSelfVoter(state) || needsSnapshot(state)) {",
-    replace: "if (!isSelfVoter(state)) {",
+    find: "if (!mayStand(state) || needsSnapshot(state)) {",
+    replace: "if (!mayStand(state)) {",
     caughtBy: "simulation",
     property: /./
   },
@@ -119,10 +119,9 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "L7",
     bug: "a server that has lost its state does not say so",
     file: "src/domain/Replication.ts",
-    find:
-      `    Turn.send(turn, from, { _tag: "AppendEntriesResponse", term: follower.term, round: message.round, result })
-    return follower`,
-    replace: "    void result\n    return follower",
+    find: `  if (hasLostState && message.entries.length === 0) {
+    Turn.send(turn, from, needsSnapshotAnswer(follower, message))`,
+    replace: "  if (hasLostState && message.entries.length === 0) {",
     caughtBy: "simulation",
     property: /^Liveness/
   },
@@ -208,7 +207,7 @@ export const canaries: ReadonlyArray<Canary> = [
     id: "N1k",
     rule: "snapshot",
     bug: "a server that has lost its state answers stale reads from none",
-    file: "src/services/RaftNode.ts",
+    file: "src/services/Entrance.ts",
     find: "const index = Math.max(minIndex, state().log.prev.index)",
     replace: "const index = minIndex",
     caughtBy: "tests",

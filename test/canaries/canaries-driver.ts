@@ -157,7 +157,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "yield* applyBatch(parts, last, to)",
     replace: "yield* applyBatch(parts, { ...last, index: Math.max(0, last.index - 1) }, to)",
     caughtBy: "simulation",
-    property: /^entries are applied in order, each once/
+    property: /^(?:entries are applied in order, each once|Liveness)/
   },
   {
     id: "A1b",
@@ -174,10 +174,10 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "apply",
     bug: "one entry is never applied, by any node",
     file: "src/services/Applier.ts",
-    find: `if (payload._tag === "Command") commands.push(`,
-    replace: `if (payload._tag === "Command" && index !== 7) commands.push(`,
+    find: "    this.#results.push(this.#admit(entry))",
+    replace: "    this.#results.push(entry.index === 7 ? undefined : this.#admit(entry))",
     caughtBy: "simulation",
-    property: /^entries are applied in order, each once/
+    property: /^(?:entries are applied in order, each once|a command of a session is executed once)/
   },
   {
     id: "A1c",
@@ -194,8 +194,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "callers",
     bug: "callers of one batch get each other's results",
     file: "src/services/Applier.ts",
-    find: "results[next++]",
-    replace: "results[results.length - ++next]",
+    find: "return this.#executed[result]",
+    replace: "return this.#executed[this.#executed.length - 1 - result]",
     caughtBy: "simulation",
     property: /^(?:Linearizability|Revisions rise)/
   },
@@ -207,15 +207,15 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "const index = first.index + i",
     replace: "const index = first.index",
     caughtBy: "simulation",
-    property: /^(?:Linearizability|Revisions rise)/
+    property: /^(?:Linearizability|Revisions rise|a retry gets the first answer)/
   },
   {
     id: "C1c",
     rule: "callers",
     bug: "a caller that reuses its buffer changes the command it proposed",
-    file: "src/services/RaftNode.ts",
-    find: "bytes: copy(bytes)",
-    replace: "bytes",
+    file: "src/services/Entrance.ts",
+    find: "bytes: copy(command)",
+    replace: "bytes: command",
     caughtBy: "tests",
     tests: ["test/services/robustness.test.ts"],
     property: /that reuses its buffer changes no command/
@@ -239,7 +239,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "Number(clock.monotonicTimeNanosUnsafe()) / 1e6",
     replace: "clock.currentTimeMillisUnsafe()",
     caughtBy: "simulation",
-    property: /^(?:term, log and loyalty decide a pre-vote|only what V10 names|Liveness)/
+    property: /^(?:term, log and loyalty decide a pre-vote|only what V10 names|the log's time goes on|Liveness)/
   },
   {
     id: "T1b",

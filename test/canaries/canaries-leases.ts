@@ -291,7 +291,7 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "R3",
     bug: "a voter's promise ends with the leader's term, when it learns a later one from somebody else",
     file: "src/domain/Election.ts",
-    find: "leaderIdOf(state) === undefined && !believesInLeader(state, turn.nowMs)",
+    find: "leaderIdOf(state) === undefined && !isLoyal",
     replace: "leaderIdOf(state) === undefined",
     caughtBy: "simulation",
     property: /^term, log and the one vote decide a vote, and nothing else \(V3, V4\)/
@@ -343,7 +343,7 @@ export const canaries: ReadonlyArray<Canary> = [
     id: "Q1c",
     rule: "reads",
     bug: "a stale read does not wait for the index that its caller has seen",
-    file: "src/services/RaftNode.ts",
+    file: "src/services/Entrance.ts",
     find: "const index = Math.max(minIndex, state().log.prev.index)",
     replace: "const index = state().log.prev.index",
     caughtBy: "simulation",

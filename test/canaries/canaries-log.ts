@@ -192,9 +192,11 @@ export const canaries: ReadonlyArray<Canary> = [
     find: `    case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
     case "RequestReadIndexResponse":
+    case "TimeoutNow":
       return state\n`,
     replace: `    case "RequestPreVoteResponse":
     case "RequestReadIndexResponse":
+    case "TimeoutNow":
       return state
     case "AppendEntriesResponse":
       return isLeader(state) ? Replication.onAppendEntriesResponse(state, from, message, turn) : state\n`,

@@ -48,9 +48,11 @@ export const canaries: ReadonlyArray<Canary> = [
     find: `    case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
     case "RequestReadIndexResponse":
+    case "TimeoutNow":
       return state\n`,
     replace: `    case "RequestPreVoteResponse":
     case "RequestReadIndexResponse":
+    case "TimeoutNow":
       return state
     case "AppendEntriesResponse":
       return isLeader(state) && from === state.id
@@ -99,7 +101,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "    commitIndex: Math.max(snapshot.last.index, prev.index),\n    lastApplied: snapshot.last.index,",
     replace: "    commitIndex: log.lastIndex,\n    lastApplied: log.lastIndex,",
     caughtBy: "simulation",
-    property: /^(?:State Machine Safety|Leader Completeness)/
+    property: /^(?:State Machine Safety|Leader Completeness|the log's time goes on)/
   },
   {
     id: "L7a",
@@ -170,8 +172,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "L7",
     bug: "an answer lets nothing further out: a follower far behind waits for the next proposal",
     file: "src/domain/Replication.ts",
-    find: "return from === state.id ? confirmed : Pipeline.replicateTo(confirmed, from, turn)",
-    replace: "return confirmed",
+    find: "const replicated = from === state.id ? confirmed : Pipeline.replicateTo(confirmed, from, turn)",
+    replace: "const replicated = confirmed",
     caughtBy: "simulation",
     property: /^Liveness/
   },
@@ -210,7 +212,7 @@ export const canaries: ReadonlyArray<Canary> = [
     id: "L10a",
     rule: "L10",
     bug: "uncommitted bytes have no bound",
-    file: "src/domain/Replication.ts",
+    file: "src/domain/Proposing.ts",
     find: "if (bytes > 0 && bytes + size > state.settings.uncommittedBytesMax) break",
     replace: "",
     caughtBy: "simulation",
@@ -242,7 +244,7 @@ export const canaries: ReadonlyArray<Canary> = [
     id: "L10d",
     rule: "L10",
     bug: "a proposal larger than the bound is refused for ever",
-    file: "src/domain/Replication.ts",
+    file: "src/domain/Proposing.ts",
     find: "if (bytes > 0 && bytes + size",
     replace: "if (bytes + size",
     caughtBy: "tests",

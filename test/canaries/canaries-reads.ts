@@ -60,8 +60,9 @@ export const canaries: ReadonlyArray<Canary> = [
     find: `round: 0, result: { _tag: "Stale" } })`,
     replace: `round: message.round,
         result: { _tag: "Rejected", prevIndex: message.prev.index, conflict: { term: undefined, index: message.prev.index } } })`,
-    caughtBy: "simulation",
-    property: /^a read is confirmed by a majority that was asked after it came \(R2\)/
+    caughtBy: "tests",
+    tests: ["test/domain/reads.test.ts"],
+    property: /an answer to a leader of an older term echoes none of its rounds/
   },
   {
     id: "R2e",
@@ -71,9 +72,11 @@ export const canaries: ReadonlyArray<Canary> = [
     find: `    case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
     case "RequestReadIndexResponse":
+    case "TimeoutNow":
       return state\n`,
     replace: `    case "RequestPreVoteResponse":
     case "RequestReadIndexResponse":
+    case "TimeoutNow":
       return state
     case "AppendEntriesResponse":
       if (!isLeader(state) || message.result._tag === "Stale") return state
@@ -99,10 +102,10 @@ export const canaries: ReadonlyArray<Canary> = [
     bug: "one follower's answer confirms, however many voters there are",
     file: "src/domain/ReadIndex.ts",
     find: `const confirmed = Quorum.reachedByQuorum(
-    state.configuration,
+    state.configuration.latest,
     (id) => id === state.id ? round : progress.get(id)?.ackedRound ?? 0
   )`,
-    replace: `const followers = state.configuration.voters.filter((id) => id !== state.id)
+    replace: `const followers = state.configuration.latest.voters.filter((id) => id !== state.id)
   const confirmed = followers.length === 0
     ? round
     : Math.max(...followers.map((id) => progress.get(id)?.ackedRound ?? 0))`,
@@ -126,8 +129,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "R4",
     bug: "a command whose fate is unknown is reported as not applied",
     file: "src/services/Requests.ts",
-    find: "waiting.resume(Effect.fail(new OutcomeUnknown()))",
-    replace: "waiting.resume(Effect.fail(notLeader(undefined)))",
+    find: "waiting.resume(Exit.fail(new OutcomeUnknown()))",
+    replace: "waiting.resume(Exit.fail(notLeader(undefined)))",
     caughtBy: "simulation",
     property: /^(?:Linearizability|Revisions rise)/
   },
@@ -136,8 +139,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "R4",
     bug: "a command that was certainly not applied is reported as unknown",
     file: "src/services/Requests.ts",
-    find: `refusal._tag === "NotLeader" ? notLeader(refusal.leaderId)`,
-    replace: `refusal._tag === "NotLeader" ? new OutcomeUnknown()`,
+    find: "return notLeader(refusal.leaderId)",
+    replace: "return new OutcomeUnknown()",
     caughtBy: "tests",
     tests: [requests],
     property: /to a follower is not applied, and is told the leader/
@@ -158,8 +161,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "R4",
     bug: "a node that stops says of accepted commands that they were not applied",
     file: "src/services/Requests.ts",
-    find: `if (waiting._tag === "Proposal" && waiting.entry === undefined) waiting`,
-    replace: `if (waiting._tag === "Proposal") waiting`,
+    find: `waiting._tag === "Change" || waiting._tag === "Read" || waiting.entry !== undefined`,
+    replace: `waiting._tag === "Change" || waiting._tag === "Read"`,
     caughtBy: "simulation",
     property: /^(?:Linearizability|Revisions rise)/
   },
@@ -168,18 +171,20 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "R4",
     bug: "a caller whose entry gave way to another one's is told that it was applied",
     file: "src/services/Requests.ts",
-    find: "waiting.entry?.term === entry.term && result !== undefined",
-    replace: "result !== undefined",
+    find: "if (waiting.entry?.term !== entry.term || result === undefined) waiting",
+    replace: "if (result === undefined) waiting",
     caughtBy: "simulation",
-    property: /^(?:Linearizability|Revisions rise)/
+    property: /^(?:Linearizability|Revisions rise|a retry gets the first answer)/
   },
   {
     id: "R4f",
     rule: "R4",
-    bug: "a client sends a write again whose answer was lost",
-    file: "src/services/RaftClient.ts",
-    find: `if (failure._tag === "Lost" && !request.repeatable) return yield* new OutcomeUnknown()`,
-    replace: "",
+    bug: "a client without a session sends a write again whose answer was lost",
+    file: "src/services/ClientSession.ts",
+    find: `      case "Cut":
+        return settled(new OutcomeUnknown())`,
+    replace: `      case "Cut":
+        return "again"`,
     caughtBy: "simulation",
     property: /^(?:Linearizability|Revisions rise)/
   }

@@ -107,8 +107,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "snapshot",
     bug: "what a restored snapshot stands for is applied once more",
     file: "src/services/Applier.ts",
-    find: "    last = yield* restoreLatest(parts)\n",
-    replace: "    yield* restoreLatest(parts)\n    last = { ...to, index: to.index - 1 }\n",
+    find: "    last = restored.last\n",
+    replace: "    last = { ...to, index: to.index - 1 }\n",
     caughtBy: "simulation",
     property: /^(?:entries are applied in order, each once|no defects|Liveness)/
   },
@@ -117,8 +117,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "snapshot",
     bug: "the entry after a restored snapshot is passed over",
     file: "src/services/Applier.ts",
-    find: "    last = yield* restoreLatest(parts)\n",
-    replace: "    last = yield* restoreLatest(parts)\n    last = { ...last, index: last.index + 1 }\n",
+    find: "    last = restored.last\n",
+    replace: "    last = { ...restored.last, index: restored.last.index + 1 }\n",
     caughtBy: "simulation",
     property: /./
   },
@@ -126,21 +126,21 @@ export const canaries: ReadonlyArray<Canary> = [
     id: "B3f",
     rule: "snapshot",
     bug: "a server that restarts applies again what its snapshot stands for",
-    file: "src/services/RaftNode.ts",
-    find: "lastApplied: initial.snapshot.last,",
-    replace: "lastApplied: { term: 0, index: initial.log.prev.index },",
+    file: "src/services/Applier.ts",
+    find: "return { last: reader.snapshot.last, sessions: new Sessions(saved) }",
+    replace: "return { last: { term: 0, index: reader.snapshot.last.index - 1 }, sessions: new Sessions(saved) }",
     caughtBy: "simulation",
-    property: /^entries are applied in order, each once/
+    property: /^(?:entries are applied in order, each once|Liveness)/
   },
   {
     id: "B3g",
     rule: "snapshot",
     bug: "a server that restarts does not restore its snapshot",
     file: "src/services/RaftNode.ts",
-    find: "if (recovered.snapshot.last.index > 0) {",
-    replace: "if (recovered.snapshot.last.index < 0) {",
+    find: "const restored = recovered.snapshot.last.index > 0",
+    replace: "const restored = recovered.snapshot.last.index < 0",
     caughtBy: "simulation",
-    property: /^entries are applied in order, each once/
+    property: /^(?:entries are applied in order, each once|Liveness)/
   },
   {
     id: "B3h",
@@ -180,9 +180,9 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "L6",
     bug: "who asks for a snapshot is answered before it is durable",
     file: "src/services/Compactor.ts",
-    find: "return answer(job.taken, take(false))",
+    find: "return answer(parts, job.taken, take(false))",
     replace: `Deferred.doneUnsafe(job.taken, Effect.succeed(state().snapshot))
-        return answer(job.taken, take(false))`,
+        return answer(parts, job.taken, take(false))`,
     caughtBy: "tests",
     tests: ["test/services/compactor.test.ts", "test/services/snapshots.test.ts"],
     property: /asked/
@@ -218,7 +218,8 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "if (bytes + size > groupBytesMax || job.write.install !== undefined) {",
     replace: "if (bytes + size > groupBytesMax) {",
     caughtBy: "simulation",
-    property: /^(?:the contract of Storage is kept|no defects|a match is durable first)/
+    property:
+      /^(?:the contract of Storage is kept|no defects|a match is durable first|entries are applied in order, each once)/
   },
   {
     id: "B5b",

@@ -39,7 +39,7 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "V8",
     bug: "a request for a vote topples a leader that is heard",
     file: "src/domain/Step.ts",
-    find: `if (message._tag === "RequestVote" && Election.believesInLeader(state, turn.nowMs)) return state`,
+    find: "if (isUnwanted && Election.believesInLeader(state, turn.nowMs)) return state",
     replace: "",
     caughtBy: "simulation",
     property: /^who hears a leader helps nobody to replace it \(V8\)/
@@ -100,11 +100,11 @@ export const canaries: ReadonlyArray<Canary> = [
     bug: "one follower of many keeps a leader in office",
     file: "src/domain/Replication.ts",
     find: `  Quorum.reachedByQuorum(
-    state.configuration,
+    state.configuration.latest,
     (id) => id === state.id ? nowMs : `,
     replace: `  ((_: unknown, valueOf: (id: string) => number) =>
-    Math.max(...state.configuration.voters.filter((id) => id !== state.id).map(valueOf)))(
-    state.configuration,
+    Math.max(...state.configuration.latest.voters.filter((id) => id !== state.id).map(valueOf)))(
+    state.configuration.latest,
     (id) => id === state.id ? nowMs : `,
     caughtBy: "simulation",
     property: /^a leader gives up once it has heard no majority for an election timeout, and not before \(V9\)/
@@ -222,6 +222,6 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "if (chunk === undefined || chunk.length > at) {",
     replace: "if (chunk === undefined) {",
     caughtBy: "simulation",
-    property: /^(?:State Machine Safety|Log Matching|indices are positions)/
+    property: /^(?:State Machine Safety|Log Matching|indices are positions|a snapshot has the sessions)/
   }
 ]

@@ -89,8 +89,8 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "L7",
     bug: "a damaged snapshot is not written anew, since the latest stands for all that is applied",
     file: "src/services/Compactor.ts",
-    find: "return answer(job.taken, take(true))",
-    replace: "return answer(job.taken, take(false))",
+    find: "return answer(parts, job.taken, take(true))",
+    replace: "return answer(parts, job.taken, take(false))",
     caughtBy: "tests",
     tests: ["test/services/snapshots.test.ts"],
     property: /damaged/

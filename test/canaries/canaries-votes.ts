@@ -200,12 +200,14 @@ export const canaries: ReadonlyArray<Canary> = [
     case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
     case "RequestReadIndexResponse":
+    case "TimeoutNow":
       return state\n`,
     replace: `    case "RequestVoteResponse":
       return Election.onRequestVoteResponse(state, from, message, turn)
     case "RequestPreVoteResponse":
     case "AppendEntriesResponse":
     case "RequestReadIndexResponse":
+    case "TimeoutNow":
       return state\n`,
     caughtBy: "simulation",
     property: /^an election is won with the votes of a majority \(V7\)/
@@ -219,7 +221,7 @@ export const canaries: ReadonlyArray<Canary> = [
   const votes = withVote(state.role.votes, from, message.voteGranted)`,
     replace: `  if (state.role._tag !== "Candidate") return state
   const counted = state.role.votes
-  const voter = counted.has(from) ? state.configuration.voters.find((id) => !counted.has(id)) : from
+  const voter = counted.has(from) ? state.configuration.latest.voters.find((id) => !counted.has(id)) : from
   const votes = new Map(counted).set(voter, message.voteGranted)`,
     caughtBy: "simulation",
     property: /^an election is won with the votes of a majority \(V7\)/
@@ -240,11 +242,14 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "V7",
     bug: "votes of learners count",
     file: "src/domain/Quorum.ts",
-    find: "for (const voter of configuration.voters) {",
-    replace: "for (const voter of [...configuration.voters, ...configuration.learners]) {",
+    find:
+      "export const tally = ({ outgoing, voters }: Configuration, votes: ReadonlyMap<NodeId, boolean>): VoteOutcome => {",
+    replace:
+      `export const tally = ({ learners, outgoing, voters: only }: Configuration, votes: ReadonlyMap<NodeId, boolean>): VoteOutcome => {
+  const voters = [...only, ...learners]`,
     caughtBy: "tests",
     tests: [votes],
-    property: /votes of a learner and of a stranger do not count/
+    property: /votes of a learner and of a stranger do not count|three votes of five win, and no two/
   },
   {
     id: "V7e",
@@ -264,7 +269,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "Math.floor(size / 2) + 1",
     replace: "Math.ceil(size / 2)",
     caughtBy: "simulation",
-    property: /^(?:a pre-vote|an election) is won with the (?:grants|votes) of a majority/
+    property: /^(?:(?:a pre-vote|an election) is won with the (?:grants|votes) of a majority|Durability)/
   },
   {
     id: "V7g",

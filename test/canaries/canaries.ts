@@ -8,11 +8,17 @@ import { canaries as answers } from "./canaries-answers.ts"
 import { canaries as compaction } from "./canaries-compaction.ts"
 import { canaries as damage } from "./canaries-damage.ts"
 import { canaries as driver } from "./canaries-driver.ts"
+import { canaries as expiry } from "./canaries-expiry.ts"
+import { canaries as joint } from "./canaries-joint.ts"
+import { canaries as leadership } from "./canaries-leadership.ts"
 import { canaries as leases } from "./canaries-leases.ts"
 import { canaries as log } from "./canaries-log.ts"
+import { canaries as membership } from "./canaries-membership.ts"
 import { inModel } from "./canaries-model.ts"
 import { canaries as progress } from "./canaries-progress.ts"
 import { canaries as reads } from "./canaries-reads.ts"
+import { canaries as removal } from "./canaries-removal.ts"
+import { canaries as sessions } from "./canaries-sessions.ts"
 import { canaries as snapshots } from "./canaries-snapshots.ts"
 import { canaries as timers } from "./canaries-timers.ts"
 import { canaries as transfer } from "./canaries-transfer.ts"
@@ -56,7 +62,13 @@ const single: ReadonlyArray<Canary> = [
   ...leases,
   ...driver,
   ...snapshots,
-  ...transfer
+  ...transfer,
+  ...membership,
+  ...joint,
+  ...removal,
+  ...leadership,
+  ...sessions,
+  ...expiry
 ]
 
 export const canaries: ReadonlyArray<Canary> = [...single, ...inModel(single)]

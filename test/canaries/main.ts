@@ -39,7 +39,7 @@ const flags = (() => {
   }
 })()
 
-const childMsMax = 300_000
+const childMsMax = 900_000
 
 /** What the child program is asked to run. */
 const namesOf = (check: Check): ReadonlyArray<string> => {

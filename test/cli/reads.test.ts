@@ -37,15 +37,15 @@ describe("get and list by consistency", () => {
         const got = yield* titan("get", "k", "--consistency", consistency)
         assert.deepInclude(got, { code: 0, stdout: "v" }, consistency)
       }
-      const stale = yield* titan("get", "k", "--consistency", "stale", "--min-index", "2", "--json")
+      const stale = yield* titan("get", "k", "--consistency", "stale", "--min-index", "3", "--json")
       const { leaderContactAgeMs, ...answer } = JSON.parse(stale.stdout) as { leaderContactAgeMs: number }
-      assert.deepStrictEqual(answer as object, { key: "k", value: "dg==", revision: 2, version: 1, appliedIndex: 2 })
+      assert.deepStrictEqual(answer as object, { key: "k", value: "dg==", revision: 3, version: 1, appliedIndex: 3 })
       assert.isTrue(Number.isInteger(leaderContactAgeMs), stale.stdout)
       assert.notInclude((yield* titan("get", "k", "--json")).stdout, "appliedIndex")
       const listed = JSON.parse((yield* titan("list", "--consistency", "stale", "--json")).stdout) as {
         appliedIndex: number
       }
-      assert.strictEqual(listed.appliedIndex, 2)
+      assert.strictEqual(listed.appliedIndex, 3)
       assert.strictEqual((yield* titan("get", "none", "--consistency", "stale")).code, 3)
     }))
 
@@ -86,8 +86,8 @@ describe("snapshots", () => {
       yield* titan("put", "k", "v")
       const taken = yield* titan("snapshot", "take")
       assert.strictEqual(taken.code, 0, taken.stderr)
-      assert.match(taken.stdout, /ENDPOINT +INDEX +TERM +BYTES +TOOK\n\S+ +2 +1 +\d+ +\d+ ms\n$/)
-      assert.match((yield* titan("status")).stdout, /LAST +SNAPSHOT +CLUSTER\n.* n1 +Leader +1 +n1 +2 +2 +2 +2 /)
+      assert.match(taken.stdout, /ENDPOINT +INDEX +TERM +BYTES +TOOK\n\S+ +3 +1 +\d+ +\d+ ms\n$/)
+      assert.match((yield* titan("status")).stdout, /LAST +SNAPSHOT +CLUSTER\n.* n1 +Leader +1 +n1 +3 +3 +3 +3 /)
       const some = yield* titan("snapshot", "take", "--endpoint", down)
       assert.strictEqual(some.code, 1)
       assert.include(some.stdout, `${down}  -      unreachable: connect ECONNREFUSED`)

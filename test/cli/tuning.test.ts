@@ -4,7 +4,7 @@ import * as Option from "effect/Option"
 import * as Tuning from "../../src/cli/Tuning.ts"
 
 /** In the order of the flags. */
-const numbers = [40, 1000, 2000, 25, 30, 4096, 5000, 20]
+const numbers = [40, 1000, 2000, 25, 30, 4096, 5000, 20, 50, 60, 70_000]
 const given: Tuning.Given = {
   electionTimeoutMs: Option.some("100-250"),
   numbers: numbers.map(Option.some),
@@ -25,6 +25,9 @@ describe("the flags that are settings", () => {
         snapshotChunkBytes: 4096,
         snapshotBytesPerSecondMax: 5000,
         clockDriftPercentMax: 20,
+        promotionLagEntriesMax: 50,
+        sessionsMax: 60,
+        sessionTimeoutMs: 70_000,
         leaseReads: true
       })
       assert.deepStrictEqual(yield* Tuning.settingsOf(Tuning.none), {})
@@ -41,6 +44,9 @@ describe("the flags that are settings", () => {
       "snapshot-chunk-bytes 4096",
       "snapshot-bytes-per-second 5000",
       "clock-drift-percent 20",
+      "promotion-lag-entries 50",
+      "sessions 60",
+      "session-timeout-ms 70000",
       "lease-reads"
     ])
     assert.deepStrictEqual(Tuning.argsOf({ ...Tuning.none, leaseReads: Option.some(false) }), ["--no-lease-reads"])

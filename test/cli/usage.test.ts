@@ -16,6 +16,7 @@ describe("usage errors", () => {
     ["an unknown flag", ["get", "k", "--bogus"], "--bogus"],
     ["a missing argument", ["get"], "KEY"],
     ["a missing id", ["serve"], "--id"],
+    ["a recovery that says not into what", ["recover", "--data-dir", "d"], "--as-single-node is needed"],
     ["no peers", ["serve", "--id", "n1"], "--peer"],
     [
       "a peer named twice",
@@ -30,6 +31,55 @@ describe("usage errors", () => {
     ["peers without this server", ["serve", "--id", "n2", "--peer", peer], "n2 itself is missing"],
     ["a peer that is no URL", ["serve", "--id", "n1", "--peer", "n1=nowhere"], "not a URL"],
     ["a peer without an id", ["serve", "--id", "n1", "--peer", "http://127.0.0.1:7101"], "ID=URL"],
+    ["a server of nowhere", ["serve", "--id", "n4", "--join", "http://127.0.0.1:7101"], "--listen HOST:PORT is needed"],
+    [
+      "a cluster of nowhere",
+      ["serve", "--id", "n4", "--listen", "127.0.0.1:7104", "--join", "n1"],
+      "--join n1: must be a URL"
+    ],
+    [
+      "a place to listen that says not where it is",
+      ["serve", "--id", "n4", "--listen", "0.0.0.0:7104", "--join", "http://127.0.0.1:7101"],
+      "add --peer n4=http://HOST:7104"
+    ],
+    [
+      "a server that joins and names others",
+      ["serve", "--id", "n4", "--listen", "127.0.0.1:7104", "--join", "http://127.0.0.1:7101", "--peer", peer],
+      "learns from the cluster who its members are"
+    ],
+    [
+      "a server that joins itself",
+      ["serve", "--id", "n4", "--listen", "127.0.0.1:7104", "--join", "http://127.0.0.1:7104"],
+      "that is n4 itself"
+    ],
+    [
+      "another port than the others are told",
+      [
+        "serve",
+        "--id",
+        "n4",
+        "--listen",
+        "127.0.0.1:7105",
+        "--join",
+        "http://127.0.0.1:7101",
+        "--peer",
+        "n4=http://h:7104"
+      ],
+      "--listen has port 7105"
+    ],
+    [
+      "a learner that begins a cluster",
+      ["serve", "--id", "n1", "--peer", peer, "--learner"],
+      "--learner: only with --join"
+    ],
+    ["no room for a session", ["serve", "--id", "n1", "--peer", peer, "--sessions", "0"], "--sessions"],
+    ["a member's id that is none", ["member", "remove", "a b"], "a b: an id has 1 to 64 characters"],
+    ["a member that is nowhere", ["member", "add", "n4", "n4:7104"], "n4:7104: must be a URL"],
+    ["a member without a URL", ["member", "add", "n4"], "URL"],
+    ["a server in its own place", ["member", "replace", "n3", "n3=http://127.0.0.1:7103"], "needs a new id"],
+    ["a server in a place that is none", ["member", "replace", "n3", "n4=7104"], "7104: must be a URL"],
+    ["an unknown command of members", ["member", "burn", "n1"], "burn"],
+    ["a leader that is none", ["transfer-leader", "a b"], "a b: an id has 1 to 64 characters"],
     ["a bad id", ["serve", "--id", "a b", "--peer", peer], "--id a b"],
     ["a bad place to listen", ["serve", "--id", "n1", "--peer", peer, "--listen", "7101"], "HOST:PORT"],
     ["another port than the others use", ["serve", "--id", "n1", "--peer", peer, "--listen", "127.0.0.1:7102"], "7102"],
@@ -154,7 +204,20 @@ describe("the program itself", () => {
     Effect.gen(function*() {
       const { code, stdout } = yield* Titan.run(["--help"])
       assert.strictEqual(code, 0)
-      for (const name of ["serve", "dev", "put", "get", "delete", "list", "status", "snapshot"]) {
+      for (
+        const name of [
+          "serve",
+          "dev",
+          "put",
+          "get",
+          "delete",
+          "list",
+          "status",
+          "member",
+          "transfer-leader",
+          "snapshot"
+        ]
+      ) {
         assert.match(stdout, new RegExp(`^ {2}${name} `, "m"))
       }
     }))

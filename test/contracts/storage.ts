@@ -9,7 +9,13 @@ import type { HardState, Install, Write } from "../../src/domain/Command.ts"
 import { type Configuration, ofVoters } from "../../src/domain/Configuration.ts"
 import { command, type Entry, noop, origin } from "../../src/domain/Entry.ts"
 import { none } from "../../src/domain/Snapshot.ts"
-import { type Recovered, Storage, type StorageError } from "../../src/services/Storage.ts"
+import {
+  type KnownDisks,
+  noKnownDisks,
+  type Recovered,
+  Storage,
+  type StorageError
+} from "../../src/services/Storage.ts"
 
 /** A new, empty storage: each time its layer is built, the same storage is opened again. */
 export interface Harness {
@@ -37,7 +43,9 @@ export const writeOf = (entries: ReadonlyArray<Entry>, hardState?: HardState, in
 /** Payload bytes in a form that compares the same whatever array holds them. */
 export const plain = (entries: ReadonlyArray<Entry>): ReadonlyArray<string> =>
   entries.map(({ index, payload, term }) =>
-    `${index}:${term}:${payload._tag === "Noop" ? "noop" : Buffer.from(payload.bytes).toString("latin1")}`
+    `${index}:${term}:${
+      "bytes" in payload ? Buffer.from(payload.bytes).toString("latin1") : payload._tag.toLowerCase()
+    }`
   )
 
 /** Opens the storage, recovers it, runs `use` on it, and closes it. */
@@ -165,6 +173,54 @@ export const storageContract = (
         assert.strictEqual(tooEarly.reason, "Failed")
         const twice = yield* session(layer, (storage) => Effect.flip(storage.recover(initial)))
         assert.strictEqual(twice.reason, "Failed")
+      }))
+
+    it.live("it has an id that stays, and that no other storage has", () =>
+      Effect.gen(function*() {
+        const [one, other] = [yield* makeHarness, yield* makeHarness]
+        const diskIdOf = ({ layer }: Harness) => session(layer, (storage) => Effect.succeed(storage.identity.diskId))
+        const diskId = yield* diskIdOf(one)
+        assert.match(diskId, /^[0-9a-f]{32}$/)
+        assert.strictEqual(yield* diskIdOf(one), diskId)
+        assert.notStrictEqual(yield* diskIdOf(other), diskId)
+      }))
+
+    it.live("what was last remembered of disks is there when it is opened again; new storage knows none", () =>
+      Effect.gen(function*() {
+        const { layer } = yield* makeHarness
+        const opened = (use: (storage: Storage["Service"]) => Effect.Effect<void, StorageError>) =>
+          Effect.scoped(Effect.flatMap(Storage, use).pipe(Effect.provide(layer, { local: true })))
+        const memories: ReadonlyArray<KnownDisks> = [
+          { isAdmitted: true, disks: new Map([["n2", "a".repeat(32)], ["__proto__", "ñ"]]) },
+          { isAdmitted: true, disks: new Map([["n3", "b".repeat(32)]]) },
+          { isAdmitted: false, disks: new Map() }
+        ]
+        let before = noKnownDisks
+        for (const known of memories) {
+          // Before recovery, and twice in one life: the last one counts.
+          yield* opened((storage) => {
+            assert.deepStrictEqual(storage.knownDisks, before)
+            return Effect.andThen(storage.rememberDisks(noKnownDisks), storage.rememberDisks(known))
+          })
+          before = known
+        }
+      }))
+
+    it.live("remembering disks and writing do not mind each other", () =>
+      Effect.gen(function*() {
+        const { layer } = yield* makeHarness
+        const known = (i: number): KnownDisks => ({ isAdmitted: true, disks: new Map([["n2", `disk ${i}`]]) })
+        const rounds = [1, 2, 3, 4, 5, 6, 7, 8]
+        yield* session(layer, (storage) =>
+          Effect.all([
+            Effect.forEach(rounds, (i) => storage.persist(writeOf(entriesOf(1, i, i)))),
+            Effect.forEach(rounds, (i) => storage.rememberDisks(known(i)))
+          ], { concurrency: 2 }))
+        yield* session(layer, (storage, { entries }) => {
+          assert.deepStrictEqual(plain(entries), plain(entriesOf(1, 1, 8)))
+          assert.deepStrictEqual(storage.knownDisks, known(8))
+          return Effect.void
+        })
       }))
 
     it.live("while it is open it cannot be opened again; once closed it can", () =>

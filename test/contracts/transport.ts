@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
+import * as Configuration from "../../src/domain/Configuration.ts"
 import { command, type Entry, noop } from "../../src/domain/Entry.ts"
 import type { Message } from "../../src/domain/Message.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
@@ -19,6 +20,8 @@ export interface Harness {
    * server.
    */
   readonly start: (id: NodeId) => Effect.Effect<Transport["Service"], never, Scope.Scope>
+  /** The configuration of these servers, with their addresses where the transport needs them. They have been started. */
+  readonly configuration: (...voters: ReadonlyArray<NodeId>) => Configuration.Configuration
 }
 
 /** Binds a title to a test, as `it.effect` and `it.live` do. */
@@ -35,15 +38,36 @@ export const heartbeat = (round: number): Message => ({
 
 const everyByte = Uint8Array.from({ length: 256 }, (_, i) => i)
 
+/** Several of its servers are being changed at once; one is named like a property that every object has. */
+const configuration = Configuration.make({
+  voters: ["n1", "n2", "n3"],
+  learners: ["a.learner_with-a_longer.name", "__proto__"],
+  joining: ["__proto__"],
+  outgoing: ["n4", "n1"],
+  addresses: new Map([["n1", "http://127.0.0.1:7101"], ["__proto__", "http://höst:7102/\u0007"]])
+})
+
 const entries: ReadonlyArray<Entry> = [
   { term: 2, index: 10, payload: noop },
   { term: 3, index: 11, payload: command(everyByte) },
-  { term: 3, index: 12, payload: command(new Uint8Array(0)) }
+  { term: 3, index: 12, payload: command(new Uint8Array(0)) },
+  { term: 3, index: 13, payload: { _tag: "Configuration", configuration } },
+  { term: 3, index: 14, payload: { _tag: "OpenSession", timeMs: 2 ** 47, sessionsMax: 2 ** 33, timeoutMs: 2 ** 46 } },
+  {
+    term: 3,
+    index: 15,
+    payload: {
+      _tag: "SessionCommand",
+      timeMs: 2 ** 47 + 1,
+      sequenced: { session: 14, sequence: 2 ** 40, firstUnanswered: 2 ** 39 },
+      bytes: everyByte
+    }
+  }
 ]
 
 const snapshot: Snapshot = {
   last: { term: 2, index: 2 ** 40 },
-  configuration: { voters: ["n1", "n2", "n3"], learners: ["a.learner_with-a_longer.name"] },
+  configuration,
   sizeBytes: 2 ** 52
 }
 
@@ -51,8 +75,8 @@ const answerChunk = { _tag: "InstallSnapshotResponse", term: 3, last: snapshot.l
 
 /** One of every shape, with no field at a value that a decoder could have made up. */
 export const everyShape: ReadonlyArray<PeerMessage> = [
-  { _tag: "RequestVote", term: 4, last: { term: 3, index: 12 } },
-  { _tag: "RequestVote", term: 1, last: { term: 0, index: 0 } },
+  { _tag: "RequestVote", term: 4, last: { term: 3, index: 12 }, isTransfer: true },
+  { _tag: "RequestVote", term: 1, last: { term: 0, index: 0 }, isTransfer: false },
   { _tag: "RequestVoteResponse", term: 4, voteGranted: true },
   { _tag: "RequestVoteResponse", term: 5, voteGranted: false },
   { _tag: "RequestPreVote", term: 2 ** 48 - 1, last: { term: 3, index: 2 ** 48 - 1 } },
@@ -82,14 +106,16 @@ export const everyShape: ReadonlyArray<PeerMessage> = [
   { _tag: "InstallSnapshot", term: 3, snapshot, offset: snapshot.sizeBytes, bytes: new Uint8Array(0) },
   { ...answerChunk, result: { _tag: "Expects", offset: 2 ** 51 + 256 } },
   { ...answerChunk, result: { _tag: "Received" } },
-  { ...answerChunk, result: { _tag: "Damaged" } }
+  { ...answerChunk, result: { _tag: "Damaged" } },
+  { _tag: "TimeoutNow", term: 8 }
 ]
 
 /** Piece `number` of a snapshot, unlike its neighbours in each byte. */
 export const chunk = (number: number, bytes: number): InstallSnapshot => ({
   _tag: "InstallSnapshot",
   term: 3,
-  snapshot,
+  // With a small configuration: the size of a piece is to be that of its bytes, and some more.
+  snapshot: { ...snapshot, configuration: Configuration.ofVoters(["n1", "n2", "n3"]) },
   offset: number * bytes,
   bytes: Uint8Array.from({ length: bytes }, (_, i) => (i * 7 + number) % 256)
 })
@@ -253,8 +279,75 @@ const receiverClaims = (test: Test, makeHarness: Effect.Effect<Harness, never, S
     }))
 }
 
+/** The claims about configurations alone, for a harness whose servers know of each other by them only. */
+export const reconfigureContract = (test: Test, makeHarness: Effect.Effect<Harness, never, Scope.Scope>): void => {
+  test("a server is reached once the configuration has it, and in order through every change after that", () =>
+    Effect.gen(function*() {
+      const { configuration, start } = yield* makeHarness
+      const n1 = yield* start("n1")
+      const events = yield* listen(yield* start("n2"))
+      yield* start("n3")
+      const changes = [configuration("n1", "n2"), configuration("n1", "n2", "n3"), configuration("n2", "n3")]
+      let round = 0
+      for (const change of [...changes, ...changes.toReversed()]) {
+        yield* n1.reconfigure(change)
+        for (let i = 0; i < 20; i++) yield* n1.send("n2", heartbeat(++round))
+        yield* Effect.yieldNow
+      }
+      for (let expected = 1; expected <= round; expected++) {
+        assert.strictEqual(roundOf(yield* Queue.take(events)), expected)
+      }
+    }))
+
+  test("a server hears one that its configuration does not contain, and what it answers arrives", () =>
+    Effect.gen(function*() {
+      const { configuration, start } = yield* makeHarness
+      const [n1, n2] = [yield* start("n1"), yield* start("n2")]
+      const [events1, events2] = [yield* listen(n1), yield* listen(n2)]
+      yield* n1.reconfigure(configuration("n1", "n2"))
+      yield* n2.reconfigure(configuration("n2"))
+      yield* n1.send("n2", heartbeat(1))
+      assert.strictEqual(roundOf(yield* Queue.take(events2)), 1)
+      yield* n2.send("n1", heartbeat(2))
+      assert.strictEqual(roundOf(yield* Queue.take(events1)), 2)
+    }))
+
+  test("a server that waits to be added hears who adds it, and what it answers arrives", () =>
+    Effect.gen(function*() {
+      const { configuration, start } = yield* makeHarness
+      const [n1, n2] = [yield* start("n1"), yield* start("n2")]
+      const [events1, events2] = [yield* listen(n1), yield* listen(n2)]
+      yield* n2.reconfigure(Configuration.unknown)
+      yield* n1.reconfigure(configuration("n1", "n2"))
+      yield* n1.send("n2", heartbeat(1))
+      assert.strictEqual(roundOf(yield* Queue.take(events2)), 1)
+      yield* n2.send("n1", heartbeat(2))
+      assert.strictEqual(roundOf(yield* Queue.take(events1)), 2)
+      yield* n2.reconfigure(configuration("n1", "n2"))
+      yield* n2.send("n1", heartbeat(3))
+      assert.strictEqual(roundOf(yield* Queue.take(events1)), 3)
+    }))
+
+  test("a server that was removed is still told so, and answers", () =>
+    Effect.gen(function*() {
+      const { configuration, start } = yield* makeHarness
+      const [n1, n2] = [yield* start("n1"), yield* start("n2")]
+      const [events1, events2] = [yield* listen(n1), yield* listen(n2)]
+      for (const transport of [n1, n2]) yield* transport.reconfigure(configuration("n1", "n2"))
+      yield* n1.send("n2", heartbeat(1))
+      assert.strictEqual(roundOf(yield* Queue.take(events2)), 1)
+      yield* n1.reconfigure(configuration("n1"))
+      yield* n1.send("n2", heartbeat(2))
+      assert.strictEqual(roundOf(yield* Queue.take(events2)), 2)
+      yield* n2.reconfigure(configuration("n1"))
+      yield* n2.send("n1", heartbeat(3))
+      assert.strictEqual(roundOf(yield* Queue.take(events1)), 3)
+    }))
+}
+
 /** Registers one test per claim. Example: `transportContract(it.effect, makeHarness)`. */
 export const transportContract = (test: Test, makeHarness: Effect.Effect<Harness, never, Scope.Scope>): void => {
   deliveryClaims(test, makeHarness)
   receiverClaims(test, makeHarness)
+  reconfigureContract(test, makeHarness)
 }

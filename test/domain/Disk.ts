@@ -2,7 +2,8 @@
  * A server's disk, which keeps what was written and may hold writes back. Whatever waits for a write leaves after
  * it, in order.
  */
-import { type Command, type HardState, mergeWrites, type Write } from "../../src/domain/Command.ts"
+import { type Command, type HardState, mergeWrites, type Start, type Write } from "../../src/domain/Command.ts"
+import { type Configuration, unknown } from "../../src/domain/Configuration.ts"
 import { type Entry, type EntryId, type LogIndex, origin } from "../../src/domain/Entry.ts"
 import { none, type Snapshot } from "../../src/domain/Snapshot.ts"
 
@@ -20,6 +21,8 @@ export interface Kept {
   snapshot: Snapshot
   /** The entry before the first of `entries`. */
   prev: EntryId
+  /** In force at `prev`. */
+  configuration: Configuration
   entries: Array<Entry>
 }
 
@@ -30,6 +33,7 @@ export const applyWrite = (disk: Kept, write: Write): void => {
     if (write.install.snapshot.last.index > disk.snapshot.last.index) disk.snapshot = write.install.snapshot
     if (!write.install.keepsLog) {
       disk.prev = write.install.snapshot.last
+      disk.configuration = write.install.snapshot.configuration
       disk.entries = []
     }
   }
@@ -48,14 +52,19 @@ export const applyWrite = (disk: Kept, write: Write): void => {
 
 export class Disk implements Kept {
   hardState: HardState = { term: 0, votedFor: undefined }
-  snapshot: Snapshot = none({ voters: [], learners: [] })
+  snapshot: Snapshot = none(unknown)
   prev: EntryId = origin
+  configuration: Configuration
   entries: Array<Entry> = []
   /** What leaders sent and is whole, by its last index: installed, discarded, or lost with the power. */
   readonly received = new Map<LogIndex, Snapshot>()
   /** True while writes wait for `flush`. */
   held = false
   waiting: Array<Job> = []
+
+  constructor(configuration: Configuration) {
+    this.configuration = configuration
+  }
 
   submit(write: Write, then: ReadonlyArray<Released>): void {
     this.waiting.push({ write, then })
@@ -79,7 +88,7 @@ export class Disk implements Kept {
   }
 
   /** Gives up what lies before and at `prev`, which it must hold, and its snapshot stand for. */
-  compact(prev: EntryId): void {
+  compact({ configuration, prev }: Start): void {
     if (prev.index <= this.prev.index) return
     const held = this.entries[prev.index - this.prev.index - 1]
     if (held?.term !== prev.term || this.snapshot.last.index < prev.index) {
@@ -87,6 +96,7 @@ export class Disk implements Kept {
     }
     this.entries = this.entries.filter((entry) => entry.index > prev.index)
     this.prev = prev
+    this.configuration = configuration
   }
 
   /** Power is lost: what was not durable is gone. */

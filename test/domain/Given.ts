@@ -24,7 +24,8 @@ const decoder = new TextDecoder()
 export const bytesOf = (text: string): Uint8Array => encoder.encode(text)
 
 /** What an entry carries, as text; a no-op is a dash. */
-export const textOf = (payload: Payload): string => payload._tag === "Noop" ? "-" : decoder.decode(payload.bytes)
+export const textOf = (payload: Payload): string =>
+  "bytes" in payload ? decoder.decode(payload.bytes) : payload._tag === "Noop" ? "-" : payload._tag
 
 const payloads = new Map<string, Payload>()
 
@@ -70,6 +71,7 @@ export const node = (given: GivenNode = {}): NodeState.NodeState => {
     snapshot: { last: given.snapshot ?? prev, configuration, sizeBytes: 0 },
     prev,
     entries: entriesOf(terms, prev.index + 1),
+    logTimeMs: 0,
     random: given.seed ?? 1,
     nowMs: given.nowMs ?? 0
   })

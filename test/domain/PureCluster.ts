@@ -10,6 +10,7 @@
  * ```
  */
 import { isSnapshotWanted } from "../../src/domain/Compaction.ts"
+import { members } from "../../src/domain/Configuration.ts"
 import { ticked } from "../../src/domain/Event.ts"
 import * as Log from "../../src/domain/Log.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
@@ -37,7 +38,7 @@ export class PureCluster extends Servers {
   // ---- network
 
   protected override post(from: NodeId, to: NodeId, message: PeerMessage): void {
-    this.figure3.sawMessage(from, to, message)
+    this.watch(() => this.figure3.sawMessage(from, to, message))
     if (!this.cuts.has(`${from}>${to}`)) this.packets.push({ from, to, message })
   }
 
@@ -105,8 +106,8 @@ export class PureCluster extends Servers {
 
   /** What the disk of a server that is down has of a snapshot is damaged. */
   damageSnapshot(id: NodeId): void {
-    const { configuration, disk } = this.server(id)
-    disk.snapshot = none(configuration)
+    const { disk } = this.server(id)
+    disk.snapshot = none(disk.configuration)
   }
 
   isDamaged(id: NodeId): boolean {
@@ -192,7 +193,7 @@ export class PureCluster extends Servers {
     const [leader, ...others] = this.leaders()
     if (leader === undefined || others.length > 0) return undefined
     const last = Log.lastId(this.state(leader).log)
-    const equal = this.ids.every((id) =>
+    const equal = members(this.state(leader).configuration.latest).every((id) =>
       Log.matches(this.state(id).log, last) && this.state(id).log.lastIndex === last.index
       && this.server(id).appliedIndex === last.index
     )

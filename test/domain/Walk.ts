@@ -1,6 +1,7 @@
 /**
  * A random walk: what the network, the clocks, the disks, the power and the callers do to a cluster, as a function of a seed.
  */
+import type { Change } from "../../src/domain/Configuration.ts"
 import { type ReadBy, ticked } from "../../src/domain/Event.ts"
 import type { Settings } from "../../src/domain/Settings.ts"
 import { nextDeadlineMs } from "../../src/domain/Step.ts"
@@ -46,21 +47,53 @@ const timePasses = (cluster: PureCluster, below: Below): void => {
   }
 }
 
-/** A snapshot begins, ends, is sent once more, or is found damaged by a server that starts: one server at a time. */
-const snapshots = (cluster: PureCluster, id: string, below: Below): void => {
+/**
+ * A snapshot begins, ends, is sent once more, or is found damaged by a server that starts: one server at a time, and not where the membership
+ * changes. Of two voters the one that lost its state cannot lead, and the other one may lack what is committed.
+ */
+const snapshots = (cluster: PureCluster, id: string, below: Below, mayDamage: boolean): void => {
   const what = below(8)
   if (what < 3) cluster.captureSnapshot(id)
   else if (what < 6) cluster.saveSnapshot(id)
   else if (what === 6) cluster.sendSnapshotsAgain(id)
-  else if (below(4) === 0 && !cluster.ids.some((other) => cluster.isDamaged(other))) {
+  else if (mayDamage && below(4) === 0 && !cluster.ids.some((other) => cluster.isDamaged(other))) {
     cluster.crash(id)
     cluster.damageSnapshot(id)
   }
 }
 
+/** Servers that no cluster begins with: added at some time, removed, added again. */
+const newcomers = ["n6", "n7"]
+
+const changesOf = (cluster: PureCluster, leader: string, below: Below): ReadonlyArray<Change> => {
+  const { learners, voters } = cluster.state(leader).configuration.latest
+  const any = pick(cluster.ids, below) ?? leader
+  const [learner, voter] = [pick(learners, below) ?? any, pick(voters, below) ?? any]
+  switch (below(7)) {
+    case 0:
+    case 1:
+      return [{ _tag: "Add", id: any, address: undefined, becomes: below(3) === 0 ? "Learner" : "Voter" }]
+    case 2:
+      return [{ _tag: "Promote", id: learner }]
+    case 3:
+      return [{ _tag: below(2) === 0 ? "Demote" : "Remove", id: voter }]
+    case 4:
+      return [{ _tag: "Promote", id: learner }, { _tag: "Remove", id: voter }]
+    default:
+      return [{ _tag: "Demote", id: voter }, { _tag: "Demote", id: pick(voters, below) ?? any }]
+  }
+}
+
+/** Whoever leads, or believes so, changes the membership or hands over. */
+const membership = (cluster: PureCluster, leader: string, below: Below): void => {
+  for (const id of newcomers) if (!cluster.ids.includes(id) && below(20) === 0) cluster.add(id)
+  if (below(3) === 0) cluster.transfer(leader, below(2) === 0 ? pick(cluster.ids, below) : undefined)
+  else cluster.reconfigure(leader, ...changesOf(cluster, leader, below))
+}
+
 const ways: ReadonlyArray<ReadBy> = ["Round", "Leader", "Lease"]
 
-const act = (cluster: PureCluster, below: Below): void => {
+const act = (cluster: PureCluster, below: Below, changes: boolean): void => {
   const id = pick(cluster.ids, below)
   if (id === undefined) return
   const action = below(200)
@@ -75,7 +108,8 @@ const act = (cluster: PureCluster, below: Below): void => {
   else if (action < 64) cluster.read(id, "Leader")
   else if (action < 66) cluster.step(leader, { _tag: "PeerLost", peer: id })
   else if (action < 72) cluster.settle()
-  else if (action < 78) snapshots(cluster, below(2) === 0 ? leader : id, below)
+  else if (action < 78) snapshots(cluster, below(2) === 0 ? leader : id, below, !changes)
+  else if (action < 84 && changes) membership(cluster, leader, below)
   else disturb(cluster, below)
 }
 
@@ -96,6 +130,6 @@ export const walk = (seed: number, actions: number): PureCluster => {
     settings: settingsOf(seed),
     seed
   })
-  for (let i = 0; i < actions; i++) act(cluster, below)
+  for (let i = 0; i < actions; i++) act(cluster, below, seed % 2 === 1)
   return cluster
 }

@@ -1,6 +1,6 @@
 /** When a snapshot is due, and what it lets the log give up (paper §7). */
 import { assert, describe, it } from "@effect/vitest"
-import { type Configuration, ofVoters } from "../../src/domain/Configuration.ts"
+import * as Configuration from "../../src/domain/Configuration.ts"
 import type { Event } from "../../src/domain/Event.ts"
 import * as Log from "../../src/domain/Log.ts"
 import type { NodeState } from "../../src/domain/NodeState.ts"
@@ -8,9 +8,9 @@ import type { Settings } from "../../src/domain/Settings.ts"
 import { after, node, type Outcome, randomBelow, received, repeat, stepped } from "./Given.ts"
 import { PureCluster } from "./PureCluster.ts"
 
-const configuration = ofVoters(["n1", "n2", "n3"])
+const configuration = Configuration.ofVoters(["n1", "n2", "n3"])
 
-const applied = (index: number): Event => ({ _tag: "Applied", index })
+const applied = (index: number): Event => ({ _tag: "Applied", index, logTimeMs: 0 })
 
 const taken = (index: number, sizeBytes = 0, term = 1): Event => ({
   _tag: "SnapshotTaken",
@@ -172,8 +172,11 @@ describe("§7: what a snapshot lets the log give up", () => {
   })
 
   it("rule M2: the log's new start is told with the configuration in force there", () => {
-    const five: Configuration = { voters: ["n1", "n2", "n3", "n4", "n5"], learners: ["n6"] }
-    const before = { ...following(9, { logTailEntriesMax: 2 }), configuration: five }
+    const five = Configuration.make({ voters: ["n1", "n2", "n3", "n4", "n5"], learners: ["n6"] })
+    const before = {
+      ...following(9, { logTailEntriesMax: 2 }),
+      configuration: Configuration.beginning({ index: 0, configuration: five })
+    }
     const { commands } = after(before, [applied(8), taken(8)], 1000)
     assert.deepEqual(commands, [{ _tag: "Compact", start: { prev: { term: 1, index: 6 }, configuration: five } }])
   })

@@ -29,7 +29,7 @@ const installs = (last: EntryId): Event => ({
   _tag: "SnapshotReceived",
   from: "n2",
   term: 3,
-  snapshot: { last, configuration: damaged().configuration, sizeBytes: 1 }
+  snapshot: { last, configuration: damaged().configuration.latest, sizeBytes: 1 }
 })
 
 describe("a server that needs a snapshot", () => {
@@ -59,9 +59,14 @@ describe("a server that needs a snapshot", () => {
 
   it("votes and pre-votes by its log, which is whole", () => {
     const asks = (_tag: "RequestVote" | "RequestPreVote", last: EntryId) =>
-      answersTo(stepped(damaged(), received("n3", { _tag, term: 4, last }), 1000), "n3").map((answer) =>
-        "voteGranted" in answer ? answer.voteGranted : answer
-      )
+      answersTo(
+        stepped(
+          damaged(),
+          received("n3", _tag === "RequestVote" ? { _tag, term: 4, last, isTransfer: false } : { _tag, term: 4, last }),
+          1000
+        ),
+        "n3"
+      ).map((answer) => "voteGranted" in answer ? answer.voteGranted : answer)
     for (const tag of ["RequestVote", "RequestPreVote"] as const) {
       assert.deepEqual([asks(tag, at(2, 12)), asks(tag, at(2, 11)), asks(tag, at(1, 20))], [[true], [false], [false]])
     }

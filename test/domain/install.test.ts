@@ -1,14 +1,14 @@
 /** The receiver of InstallSnapshot, once all of it is here (paper §7, Figure 13). */
 import { assert, describe, it } from "@effect/vitest"
 import { type Configuration, ofVoters } from "../../src/domain/Configuration.ts"
-import { type EntryId, origin } from "../../src/domain/Entry.ts"
+import { type Entry, type EntryId, origin } from "../../src/domain/Entry.ts"
 import { type Event, ticked } from "../../src/domain/Event.ts"
 import { BrokenPromise } from "../../src/domain/Invariants.ts"
 import * as Log from "../../src/domain/Log.ts"
 import type { NodeState } from "../../src/domain/NodeState.ts"
 import * as NodeStates from "../../src/domain/NodeState.ts"
 import type { Snapshot } from "../../src/domain/Snapshot.ts"
-import { after, entriesOf, node, type Outcome, received, settingsWith, stepped } from "./Given.ts"
+import { after, entriesOf, entry, node, type Outcome, received, settingsWith, stepped } from "./Given.ts"
 import { PureCluster } from "./PureCluster.ts"
 
 const at = (term: number, index: number): EntryId => ({ term, index })
@@ -65,22 +65,25 @@ describe("§7, Figure 13: a snapshot that the follower needs", () => {
     for (const last of [at(2, 4), at(2, 9)]) {
       const { state } = stepped(follower, installs(last), 1000)
       assert.strictEqual(state.commitIndex, last.index)
-      assert.deepEqual([state.snapshot, state.configuration], [snapshotOf(last), five])
+      assert.deepEqual(state.snapshot, snapshotOf(last))
     }
+    assert.strictEqual(stepped(follower, installs(at(2, 9)), 1000).state.configuration.latest, five)
+    const kept = stepped(follower, installs(at(2, 4)), 1000).state.configuration
+    assert.strictEqual(kept, follower.configuration, "a log that stays knows its configurations")
   })
 
   it("the state machine is restored after the write, and nothing before it is applied any more", () => {
     const { commands } = stepped(follower, installs(at(2, 9)), 1000)
-    assert.deepEqual(commands.map(({ _tag }) => _tag), ["Persist", "Restore"])
+    assert.deepEqual(commands.map(({ _tag }) => _tag), ["Persist", "Restore", "AnnounceConfiguration"])
     assert.deepEqual(commands[1], { _tag: "Restore", last: at(2, 9) })
   })
 
   it("what was applied is not lost on the way: lastApplied follows the restored state", () => {
     const installed = stepped(follower, installs(at(2, 9)), 1000).state
     assert.strictEqual(installed.lastApplied, 0)
-    const late = stepped(installed, { _tag: "Applied", index: 2 }, 1000)
+    const late = stepped(installed, { _tag: "Applied", index: 2, logTimeMs: 0 }, 1000)
     assert.deepEqual([late.state.lastApplied, late.commands], [2, []])
-    assert.strictEqual(stepped(late.state, { _tag: "Applied", index: 9 }, 1000).state.lastApplied, 9)
+    assert.strictEqual(stepped(late.state, { _tag: "Applied", index: 9, logTimeMs: 0 }, 1000).state.lastApplied, 9)
   })
 
   it("rule L6: it is acknowledged, up to its end, only with the write", () => {
@@ -117,10 +120,14 @@ describe("§7, Figure 13: a snapshot that the follower needs", () => {
       received("n2", { _tag: "AppendEntries", term: 5, prev: at(2, 5), entries: [], leaderCommit: 4, round: 0 }),
       1000
     ).state
-    const asked = stepped(before, { _tag: "Applied", index: 4 }, 1000).state
+    const asked = stepped(before, { _tag: "Applied", index: 4, logTimeMs: 0 }, 1000).state
     assert.isTrue(asked.isTakingSnapshot)
     const own: Event = { _tag: "SnapshotTaken", snapshot: snapshotOf(at(2, 4)) }
-    const { commands, state } = after(asked, [installs(at(2, 9)), { _tag: "Applied", index: 9 }, own], 1000)
+    const { commands, state } = after(
+      asked,
+      [installs(at(2, 9)), { _tag: "Applied", index: 9, logTimeMs: 0 }, own],
+      1000
+    )
     assert.deepEqual([commands, state.snapshot.last, state.log.prev], [[], at(2, 9), at(2, 9)])
     assert.isFalse(state.isTakingSnapshot)
   })
@@ -221,7 +228,7 @@ describe("Figure 2, Rules for Servers: the term of a snapshot", () => {
 
 describe("rule M2: a server after a restart", () => {
   const three = ofVoters(["n1", "n2", "n3"])
-  const restarted = (last: EntryId, prev: EntryId): Configuration =>
+  const restarted = (last: EntryId, prev: EntryId, entries = entriesOf([1, 1, 1], prev.index + 1)): Configuration =>
     NodeStates.make({
       id: "n1",
       settings: settingsWith({}),
@@ -229,13 +236,21 @@ describe("rule M2: a server after a restart", () => {
       hardState: { term: 3, votedFor: undefined },
       snapshot: { last, configuration: five, sizeBytes: 9 },
       prev,
-      entries: entriesOf([1, 1, 1], prev.index + 1),
+      entries,
+      logTimeMs: 0,
       random: 1,
       nowMs: 0
-    }).configuration
+    }).configuration.latest
 
-  it("has the snapshot's configuration where that is later than the log's start, and the start's otherwise", () => {
-    assert.deepEqual(restarted(at(1, 7), at(1, 5)), five)
+  it("has the latest configuration that its log holds, and the one of the log's start where it holds none", () => {
+    const changes: ReadonlyArray<Entry> = [entry(1, 6), {
+      term: 1,
+      index: 7,
+      payload: { _tag: "Configuration", configuration: five }
+    }]
+    assert.deepEqual(restarted(at(1, 7), at(1, 5), changes), five)
+    assert.deepEqual(restarted(origin, at(1, 5), changes), five, "committed or not")
+    assert.deepEqual(restarted(at(1, 7), at(1, 5)), three)
     assert.deepEqual(restarted(origin, at(1, 5)), three, "the snapshot is lost")
     assert.deepEqual(restarted(origin, origin), three, "there is none")
   })
@@ -253,7 +268,7 @@ describe("rule M2: a server after a restart", () => {
 
   it("has the same configuration as before the crash", () => {
     const { state } = stepped(follower, installs(at(2, 9)), 1000)
-    const again = node({ prev: at(2, 9), term: 5, configuration: state.configuration })
-    assert.deepEqual([again.configuration, again.commitIndex, again.lastApplied], [five, 9, 9])
+    const again = node({ prev: at(2, 9), term: 5, configuration: state.configuration.latest })
+    assert.deepEqual([again.configuration.latest, again.commitIndex, again.lastApplied], [five, 9, 9])
   })
 })

@@ -202,7 +202,8 @@ describe("rule R3: the promise that the lease relies on", () => {
   const heartbeat = (prev: EntryId = origin): Event =>
     received("n1", { _tag: "AppendEntries", term: 1, prev, entries: [], leaderCommit: 0, round: 5 })
 
-  const asks = (term: number): Event => received("n3", { _tag: "RequestVote", term, last: { term: 1, index: 9 } })
+  const asks = (term: number): Event =>
+    received("n3", { _tag: "RequestVote", term, last: { term: 1, index: 9 }, isTransfer: false })
 
   const votesAt = (before: NodeState, event: Event, nowMs: number): boolean =>
     stepped(before, event, nowMs).state.votedFor === "n3"

@@ -76,7 +76,10 @@ describe("a term that no election ever reached", () => {
     const { term } = cluster.state("n2")
     const far = 2 ** 47
     cluster.nowMs += 1000
-    cluster.step("n2", received("n3", { _tag: "RequestVote", term: far, last: { term: far, index: 9 } }))
+    cluster.step(
+      "n2",
+      received("n3", { _tag: "RequestVote", term: far, last: { term: far, index: 9 }, isTransfer: false })
+    )
     cluster.step("n2", received("n3", { _tag: "RequestVoteResponse", term: far, voteGranted: false }))
     cluster.step(
       "n2",

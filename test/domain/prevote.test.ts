@@ -108,7 +108,7 @@ describe("rule V8: pre-vote, check-quorum and stickiness together", () => {
   it("a follower that still hears its leader helps nobody to replace it", () => {
     const follower = stepped(node({ term: 1 }), heartbeat("n2", 1), 1000).state
     const min = follower.settings.electionTimeoutMsMin
-    const vote = received("n3", { _tag: "RequestVote", term: 2, last: origin })
+    const vote = received("n3", { _tag: "RequestVote", term: 2, last: origin, isTransfer: false })
     const deaf = stepped(follower, vote, 1000 + min - 1)
     assert.strictEqual(deaf.state, follower)
     assert.deepEqual(deaf.commands, [])
@@ -121,13 +121,16 @@ describe("rule V8: pre-vote, check-quorum and stickiness together", () => {
     const cluster = three()
     cluster.elect("n1")
     const before = cluster.state("n1")
-    cluster.step("n1", received("n3", { _tag: "RequestVote", term: 9, last: { term: 8, index: 50 } }))
+    cluster.step(
+      "n1",
+      received("n3", { _tag: "RequestVote", term: 9, last: { term: 8, index: 50 }, isTransfer: false })
+    )
     assert.strictEqual(cluster.state("n1"), before)
   })
 
   it("a server that restarts stays loyal for one election timeout", () => {
     const restarted = node({ term: 4, nowMs: 1000 })
-    const vote = received("n3", { _tag: "RequestVote", term: 5, last: origin })
+    const vote = received("n3", { _tag: "RequestVote", term: 5, last: origin, isTransfer: false })
     const min = restarted.settings.electionTimeoutMsMin
     assert.strictEqual(stepped(restarted, vote, 1000 + min - 1).state.votedFor, undefined)
     assert.strictEqual(stepped(restarted, vote, 1000 + min).state.votedFor, "n3")
@@ -221,7 +224,8 @@ describe("rule V10, §5.2: what resets the election timer", () => {
   const follower = stepped(node({ terms: [1, 2] }), heartbeat("n2", 2, { term: 2, index: 2 }), 1000).state
   const resets = (event: Event, nowMs = 1200) =>
     stepped(follower, event, nowMs).state.deadlineMs !== follower.deadlineMs
-  const vote = (term: number, last: EntryId): Event => received("n3", { _tag: "RequestVote", term, last })
+  const vote = (term: number, last: EntryId): Event =>
+    received("n3", { _tag: "RequestVote", term, last, isTransfer: false })
 
   it("entries or a heartbeat of the current leader do", () => {
     assert.isTrue(resets(heartbeat("n2", 2)))

@@ -22,7 +22,7 @@ describe("Quorum", () => {
       const valueOf = (id: string) => values.get(id) ?? 0
       const enough = (value: number) => voters.filter((id) => valueOf(id) >= value).length * 2 > voters.length
       const expected = [...values.values()].filter(enough).reduce((a, b) => Math.max(a, b))
-      const configuration = { voters, learners: ["l1", "l2"] }
+      const configuration = Configuration.make({ voters, learners: ["l1", "l2"] })
       values.set("l1", 99).set("l2", 99)
       assert.strictEqual(Quorum.reachedByQuorum(configuration, valueOf), expected)
     }
@@ -39,7 +39,7 @@ describe("Quorum", () => {
         const expected = 2 * yes > size ? "won" : 2 * (yes + open) > size ? "pending" : "lost"
         assert.strictEqual(Quorum.tally(Configuration.ofVoters(voters), votes), expected)
         for (const other of ["l1", "x1"]) votes.set(other, true)
-        assert.strictEqual(Quorum.tally({ voters, learners: ["l1"] }, votes), expected)
+        assert.strictEqual(Quorum.tally(Configuration.make({ voters, learners: ["l1"] }), votes), expected)
       }
     }
   })
@@ -47,9 +47,24 @@ describe("Quorum", () => {
 
 describe("Configuration", () => {
   it("needs a voter, and names nobody twice", () => {
-    assert.isUndefined(Configuration.problem({ voters: ["a", "b"], learners: ["c"] }))
-    assert.include(Configuration.problem({ voters: [], learners: ["c"] }), "at least one voter")
-    assert.include(Configuration.problem({ voters: ["a", "b", "a"], learners: [] }), "twice")
-    assert.include(Configuration.problem({ voters: ["a"], learners: ["a"] }), "a, a")
+    assert.isUndefined(Configuration.problem(Configuration.make({ voters: ["a", "b"], learners: ["c"] })))
+    assert.include(Configuration.problem(Configuration.make({ voters: [], learners: ["c"] })), "at least one voter")
+    assert.include(Configuration.problem(Configuration.make({ voters: ["a", "b", "a"], learners: [] })), "twice")
+    assert.include(Configuration.problem(Configuration.make({ voters: ["a"], learners: ["a"] })), "a, a")
+  })
+
+  it("that is joint knows where its members are, those that only still vote too, and nobody else", () => {
+    const addresses = new Map(["a", "b", "c"].map((id) => [id, `http://${id}`]))
+    const before = Configuration.make({ voters: ["a"], learners: ["b", "c"], addresses })
+    const next = Configuration.after(before, [
+      { _tag: "Promote", id: "b" },
+      { _tag: "Remove", id: "a" },
+      { _tag: "Remove", id: "c" }
+    ])
+    if (typeof next === "string") return assert.fail(next)
+    const joint = Configuration.joint(before, next)
+    assert.isUndefined(Configuration.problem(joint))
+    assert.deepEqual([...joint.addresses.keys()], ["a", "b"])
+    assert.deepEqual([...Configuration.left(joint).addresses.keys()], ["b"])
   })
 })

@@ -218,3 +218,20 @@ describe("thesis §6.4: ReadIndex", () => {
     assert.deepEqual([commands, state === before], [[], true])
   })
 })
+
+describe("rule R2: what an answer confirms", () => {
+  it("an answer to a leader of an older term echoes none of its rounds, which a later leader may have sent under the same number", () => {
+    const late = {
+      _tag: "AppendEntries",
+      term: 1,
+      prev: { term: 1, index: 1 },
+      entries: [],
+      leaderCommit: 0,
+      round: 7
+    } as const
+    const { sent } = stepped(node({ term: 3, terms: [1, 2] }), received("n2", late), 100)
+    assert.deepEqual(sent.map(({ message }) => message), [
+      { _tag: "AppendEntriesResponse", term: 3, round: 0, result: { _tag: "Stale" } }
+    ])
+  })
+})

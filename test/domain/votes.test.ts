@@ -1,6 +1,6 @@
 /** Votes and terms (paper §5.1, §5.2, §5.4.1): rules V1 to V4, V7 and V11. */
 import { assert, describe, it } from "@effect/vitest"
-import { ofVoters } from "../../src/domain/Configuration.ts"
+import * as Configuration from "../../src/domain/Configuration.ts"
 import type { EntryId } from "../../src/domain/Entry.ts"
 import { type Event, ticked } from "../../src/domain/Event.ts"
 import * as Log from "../../src/domain/Log.ts"
@@ -12,7 +12,7 @@ import { PureCluster } from "./PureCluster.ts"
 const nothing: EntryId = { term: 0, index: 0 }
 
 const asks = (from: string, term: number, last: EntryId = nothing): Event =>
-  received(from, { _tag: "RequestVote", term, last })
+  received(from, { _tag: "RequestVote", term, last, isTransfer: false })
 
 const votes = (from: string, term: number, voteGranted = true): Event =>
   received(from, { _tag: "RequestVoteResponse", term, voteGranted })
@@ -157,8 +157,8 @@ describe("rule V3, §5.4.1: logs are compared by last term, then by last index",
 
 describe("rule V4, §6: a voter consults neither its membership nor its role", () => {
   const beliefs = {
-    "believes to be a learner": { voters: ["n2", "n3"], learners: ["n1"] },
-    "believes not to be a member": ofVoters(["n2", "n3"])
+    "believes to be a learner": Configuration.make({ voters: ["n2", "n3"], learners: ["n1"] }),
+    "believes not to be a member": Configuration.ofVoters(["n2", "n3"])
   }
   for (const [what, configuration] of Object.entries(beliefs)) {
     it(`a server that ${what} answers votes, pre-votes and entries`, () => {
@@ -197,7 +197,7 @@ describe("rule V4, §6: a voter consults neither its membership nor its role", (
 })
 
 describe("rule V7, §5.2: a tally counts distinct voters, of this term and this phase", () => {
-  const five = { configuration: { voters: ["n1", "n2", "n3", "n4", "n5"], learners: ["n6"] } }
+  const five = { configuration: Configuration.make({ voters: ["n1", "n2", "n3", "n4", "n5"], learners: ["n6"] }) }
   const roleAfter = (before: NodeState, events: ReadonlyArray<Event>) => after(before, events, 1000).state.role._tag
 
   it("three votes of five win, and no two", () => {

@@ -12,6 +12,7 @@ const configuration = ofVoters(["n1", "n2", "n3"])
 const emptyDisk = (): Kept => ({
   hardState: { term: 0, votedFor: undefined },
   snapshot: none(configuration),
+  configuration,
   prev: { term: 0, index: 0 },
   entries: new Array<Entry>()
 })
@@ -63,7 +64,7 @@ describe("mergeWrites", () => {
     for (let seed = 0; seed < 5000; seed++) {
       const writes = randomWrites(randomBelow(seed), "Anywhere")
       const one = emptyDisk()
-      const disk = new Disk()
+      const disk = new Disk(one.configuration)
       disk.snapshot = one.snapshot
       for (const write of writes) {
         applyWrite(one, write)
@@ -71,8 +72,8 @@ describe("mergeWrites", () => {
         disk.submit(write, [])
       }
       disk.flush()
-      const { entries, hardState, prev, snapshot } = disk
-      assert.deepEqual({ entries, hardState, prev, snapshot }, one, `seed ${seed}`)
+      const { configuration, entries, hardState, prev, snapshot } = disk
+      assert.deepEqual({ configuration, entries, hardState, prev, snapshot }, one, `seed ${seed}`)
     }
   })
 

@@ -1,11 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
 import { crc32 } from "node:zlib"
-import { ofVoters } from "../../src/domain/Configuration.ts"
+import { type Configuration, make, unknown } from "../../src/domain/Configuration.ts"
 import * as SnapshotFormat from "../../src/layers/SnapshotFormat.ts"
 import { idOf, sent } from "../contracts/sentSnapshots.ts"
 import { entriesOf } from "../contracts/storage.ts"
+import { Draw, widest } from "./draw.ts"
 
-const configuration = ofVoters(["n1", "ñ2"])
+const configuration = make({
+  voters: ["n1", "n2"],
+  learners: ["__proto__", "n4"],
+  joining: ["n4"],
+  outgoing: ["n5"],
+  addresses: new Map([["__proto__", "http://ñ4"], ["n5", ""]])
+})
 const { bytes, snapshot } = sent(idOf(3, 77), "the state of the machine", configuration)
 
 const check = (given: Buffer, pieceBytes = given.length, sizeBytes = given.length): SnapshotFormat.Checked => {
@@ -76,11 +83,74 @@ describe("the bytes of a snapshot", () => {
     assert.strictEqual(check(withHead((json) => ({ ...json, last: { term: 1, index: -1 } })))._tag, "Damaged")
   })
 
+  it("hold any configuration of a cluster", () => {
+    const all = [widest, ...Array.from({ length: 500 }, (_, seed) => new Draw(seed).configuration())]
+    for (const [seed, drawn] of all.entries()) {
+      const checked = check(sent(idOf(3, 77), "state", drawn).bytes)
+      assert.deepStrictEqual(checked._tag === "Whole" && checked.head.configuration, drawn, `number ${seed}`)
+    }
+  })
+
+  it("may hold a configuration without the fields that came later", () => {
+    const checked = check(withHead((json) => ({ ...json, configuration: { voters: ["n1"], learners: ["n2"] } })))
+    const expected = make({ voters: ["n1"], learners: ["n2"] })
+    assert.deepStrictEqual(checked._tag === "Whole" && checked.snapshot.configuration, expected)
+  })
+
+  const nonsense: ReadonlyArray<readonly [configuration: object, problem: string]> = [
+    [{ voters: [], learners: [] }, "its configuration is none: a cluster needs at least one voter"],
+    [{ voters: ["n1", "n1"], learners: [] }, "its configuration is none: a server is named twice: n1, n1"],
+    [{ voters: ["n1"], learners: [], addresses: [["n1", "a"], ["n1", "b"]] }, "it has two addresses of one server"],
+    [{ voters: ["n1"], learners: [], addresses: { n1: "a" } }, "its head is intact but makes no sense"],
+    [{ voters: ["n1"] }, "its head is intact but makes no sense"]
+  ]
+  for (const [given, problem] of nonsense) {
+    it(`are not accepted with the configuration ${JSON.stringify(given)}`, () => {
+      const checked = check(withHead((json) => ({ ...json, configuration: given })))
+      assert.include(checked._tag === "Damaged" ? checked.problem : checked._tag, problem)
+    })
+  }
+
+  it("are not accepted of a server that belongs to no cluster", () => {
+    const checked = check(sent(idOf(3, 77), "state", unknown).bytes)
+    assert.include(checked._tag === "Damaged" ? checked.problem : "", "a cluster needs at least one voter")
+  })
+
   it("whose content is not as long as the trailer says are not accepted", () => {
     const longer = Buffer.from(bytes)
     longer.writeUIntBE(5, bytes.length - 10, 6)
     longer.writeUInt32BE(crc32(longer.subarray(0, -4)), bytes.length - 4)
     assert.strictEqual(check(longer)._tag, "Damaged")
+  })
+})
+
+describe("a snapshot that was announced", () => {
+  const mismatch = (announced: Configuration) =>
+    SnapshotFormat.mismatch(check(bytes), { ...snapshot, configuration: announced }, "c1")
+
+  it("has the configuration that was announced, in whatever order its addresses came", () => {
+    const addresses = new Map([...configuration.addresses].toReversed())
+    assert.isUndefined(mismatch({ ...configuration, addresses }))
+  })
+
+  const others: Record<keyof Configuration, Configuration> = {
+    voters: { ...configuration, voters: ["n1"] },
+    learners: { ...configuration, learners: ["n4", "__proto__"] },
+    joining: { ...configuration, joining: [] },
+    outgoing: { ...configuration, outgoing: [] },
+    addresses: { ...configuration, addresses: new Map([["__proto__", "http://ñ4"], ["n5", "http://n5"]]) }
+  }
+  for (const [field, other] of Object.entries(others)) {
+    it(`is refused where its ${field} are others`, () => {
+      assert.strictEqual(mismatch(other), "its configuration is not the one announced")
+    })
+  }
+
+  it("is refused where it is of another cluster or ends elsewhere", () => {
+    const of = (clusterId: string, last = snapshot.last) =>
+      SnapshotFormat.mismatch(check(bytes), { ...snapshot, last }, clusterId)
+    assert.strictEqual(of("c2"), "it is of the cluster c1; this server is of c2")
+    assert.strictEqual(of("c1", idOf(3, 78)), "it ends at index 77 of term 3, not at index 78 of term 3 as announced")
   })
 })
 

@@ -15,8 +15,16 @@ import * as MessageCodec from "../../src/layers/MessageCodec.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import * as TransportHttp from "../../src/layers/TransportHttp.ts"
 import type { Inbound } from "../../src/services/Transport.ts"
-import { chunk, heartbeat, listen, sendUntilReceived, takeUntil, transportContract } from "../contracts/transport.ts"
-import { cluster, hello, rawClient, startNode, takeLine, withLog } from "./peerNode.ts"
+import {
+  chunk,
+  heartbeat,
+  listen,
+  reconfigureContract,
+  sendUntilReceived,
+  takeUntil,
+  transportContract
+} from "../contracts/transport.ts"
+import { cluster, hello, rawClient, startNode, strangers, takeLine, withLog } from "./peerNode.ts"
 
 const isLost = (event: Inbound): boolean => event._tag === "PeerLost"
 
@@ -35,6 +43,10 @@ describe("the contract", () => {
 
 describe("the contract, one message to a batch and three batches under way", () => {
   transportContract(it.live, cluster({ batchBytesMax: 1, unansweredBatchesMax: 3 }))
+})
+
+describe("the contract, of servers that know of each other by their configuration", () => {
+  reconfigureContract(it.live, strangers())
 })
 
 describe("connections", () => {
@@ -167,14 +179,13 @@ describe("pieces of a snapshot", () => {
 })
 
 /** How a caller is set up wrongly, and what both logs then say. Who is called is n2. */
-const strangers = [
+const foreigners = [
   { who: "from another cluster", options: { id: "n1", clusterId: "c2" }, says: `to cluster "c1" and "n1" to "c2"` },
-  { who: "that looks for somebody else", options: { id: "n1" }, target: "n5", says: `this is n2, not "n5"` },
-  { who: "that nobody knows", options: { id: "n9" }, says: `n2 knows no server "n9"` }
+  { who: "that looks for somebody else", options: { id: "n1" }, target: "n5", says: `this is n2, not "n5"` }
 ]
 
-describe("strangers", () => {
-  for (const { options, says, target = "n2", who } of strangers) {
+describe("foreigners", () => {
+  for (const { options, says, target = "n2", who } of foreigners) {
     it.live(`a server ${who} is refused, and both logs say why, once`, () =>
       withLog((lines) =>
         Effect.gen(function*() {
@@ -201,21 +212,25 @@ describe("strangers", () => {
 
   it.live("another protocol version, or the server's own name, is refused by a typed error that says why", () =>
     Effect.gen(function*() {
-      const { start, urls } = yield* cluster()
-      urls.set("n3", "http://127.0.0.1:1")
+      const { start } = yield* cluster()
       const { url } = yield* start("n2")
       const client = yield* rawClient(url, PeerRpc.PeerRpcs)
-      const version = yield* Effect.flip(client.Hello({ ...hello, protocolVersion: 2 }))
+      const version = yield* Effect.flip(client.Hello({ ...hello, protocolVersion: 1 }))
       assert.instanceOf(version, PeerRpc.Refused)
-      assert.include(version.message, `n2 speaks peer protocol 1 and "n3" speaks 2`)
+      assert.include(version.message, `n2 speaks peer protocol 2 and "n3" speaks 1`)
       const self = yield* Effect.flip(client.Hello({ ...hello, from: "n2" }))
       assert.include(self.message, "n2 cannot be called by another server of that name")
+      const odd = yield* Effect.flip(client.Hello({ ...hello, from: "n3 or so" }))
+      assert.include(odd.message, `"n3 or so" is no name of a server`)
+      const { diskId: _, ...diskless } = hello
+      for (const without of [diskless, { ...hello, diskId: "mine" }]) {
+        assert.include((yield* Effect.flip(client.Hello(without))).message, "n3 did not say which disk it has")
+      }
     }))
 
   it.live("a token ends with the next Hello of the same server", () =>
     Effect.gen(function*() {
-      const { start, urls } = yield* cluster()
-      urls.set("n3", "http://127.0.0.1:1")
+      const { start } = yield* cluster()
       const n2 = yield* start("n2")
       const events = yield* listen(n2)
       const client = yield* rawClient(n2.url, PeerRpc.PeerRpcs)
@@ -249,8 +264,7 @@ const oddRpcs = RpcGroup.make(
 describe("harm", () => {
   it.live("a receiver whose scope is closed hears nothing, and what arrives then is lost", () =>
     Effect.gen(function*() {
-      const { start, urls } = yield* cluster()
-      urls.set("n3", "http://127.0.0.1:1")
+      const { start } = yield* cluster()
       const n2 = yield* start("n2")
       const client = yield* rawClient(n2.url, PeerRpc.PeerRpcs)
       const { token } = yield* client.Hello(hello)
@@ -264,8 +278,7 @@ describe("harm", () => {
 
   it.live("a batch of another shape fails its own call, and the connection goes on", () =>
     Effect.gen(function*() {
-      const { start, urls } = yield* cluster()
-      urls.set("n3", "http://127.0.0.1:1")
+      const { start } = yield* cluster()
       const n2 = yield* start("n2")
       const events = yield* listen(n2)
       const odd = yield* rawClient(n2.url, oddRpcs)

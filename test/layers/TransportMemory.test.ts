@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
+import { ofVoters } from "../../src/domain/Configuration.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import * as TransportMemory from "../../src/layers/TransportMemory.ts"
 import { type PeerMessage, Transport } from "../../src/services/Transport.ts"
@@ -38,7 +39,7 @@ describe("the contract, without delay", () => {
     it.effect,
     Effect.sync(() => {
       const network = TransportMemory.makeNetwork({ seed: 1 })
-      return { start: (id) => start(network, id) }
+      return { start: (id) => start(network, id), configuration: (...voters) => ofVoters(voters) }
     })
   )
 })

@@ -10,15 +10,21 @@ import * as Layer from "effect/Layer"
 import type * as Path from "effect/Path"
 import type * as Scope from "effect/Scope"
 import { createServer } from "node:http"
+import * as Configuration from "../../src/domain/Configuration.ts"
+import type { Sequenced } from "../../src/domain/Entry.ts"
 import * as Snapshot from "../../src/domain/Snapshot.ts"
 import * as KvHttp from "../../src/layers/kv/Http.ts"
 import * as Protocol from "../../src/layers/kv/Protocol.ts"
 import * as Store from "../../src/layers/kv/Store.ts"
 import {
+  type ChangeError,
+  ChangeRefused,
   type Consistency,
+  type OpenError,
   type ProposeError,
   RaftNode,
   type ReadError,
+  type SessionExpired,
   type StaleReadError,
   type Status,
   type Stopped
@@ -28,7 +34,13 @@ export interface FakeNode {
   readonly service: RaftNode["Service"]
   /** Instead of applying a command: what it does, until set back to `undefined`. */
   onPropose: Effect.Effect<never, ProposeError> | undefined
-  onRead: Effect.Effect<never, ReadError> | undefined
+  onSequenced: Effect.Effect<Uint8Array, ProposeError | SessionExpired> | undefined
+  onOpenSession: Effect.Effect<never, OpenError> | undefined
+  /** Instead of changing the configuration at once. */
+  onChange: Effect.Effect<never, ChangeError> | undefined
+  /** Instead of letting n2 lead at once. */
+  onTransfer: Effect.Effect<void, ChangeError> | undefined
+  onRead: Effect.Effect<Uint8Array, ReadError> | undefined
   onReadStale: Effect.Effect<never, StaleReadError> | undefined
   onTakeSnapshot: Effect.Effect<never, Stopped> | undefined
   status: Status
@@ -38,14 +50,31 @@ export interface FakeNode {
   /** What reads asked for, in order. */
   readonly consistencies: Array<Consistency | undefined>
   readonly minIndices: Array<number | undefined>
+  /** The sessions' commands, in order. */
+  readonly sequenced: Array<Sequenced>
+  /** To whom leadership was to go, in order. */
+  readonly successors: Array<string | undefined>
 }
 
 export const make = (id = "n1"): FakeNode => {
   const machine = Protocol.wire.serve(Store.make())
-  const configuration = { voters: [id], learners: [] }
+  const configuration = Configuration.make({ voters: [id], learners: [] })
   let index = 0
+  /** What becomes of the configuration; what is no configuration is refused as the core refuses it. */
+  const changed = (changes: ReadonlyArray<Configuration.Change>) =>
+    Effect.suspend(() => {
+      if (fake.onChange !== undefined) return fake.onChange
+      const next = Configuration.after(fake.status.configuration, changes)
+      return typeof next === "string"
+        ? Effect.fail(new ChangeRefused({ reason: "Invalid", message: next }))
+        : Effect.succeed(next)
+    })
   const fake: FakeNode = {
     onPropose: undefined,
+    onSequenced: undefined,
+    onOpenSession: undefined,
+    onChange: undefined,
+    onTransfer: undefined,
     onRead: undefined,
     onReadStale: undefined,
     onTakeSnapshot: undefined,
@@ -61,7 +90,10 @@ export const make = (id = "n1"): FakeNode => {
       lastLogIndex: 0,
       snapshot: Snapshot.none(configuration),
       configuration,
+      configurationIndex: 0,
+      isConfigurationCommitted: true,
       followers: [],
+      transferringTo: undefined,
       sending: [],
       receiving: undefined
     },
@@ -70,6 +102,8 @@ export const make = (id = "n1"): FakeNode => {
     reads: 0,
     consistencies: [],
     minIndices: [],
+    sequenced: [],
+    successors: [],
     service: RaftNode.of({
       propose: (command) =>
         Effect.suspend(() => {
@@ -80,6 +114,41 @@ export const make = (id = "n1"): FakeNode => {
             ([result]) => result ?? new Uint8Array()
           )
         }),
+      proposeInSession: (command, sequenced) =>
+        Effect.suspend(() => {
+          fake.sequenced.push(sequenced)
+          if (fake.onSequenced !== undefined) return fake.onSequenced
+          return Effect.map(
+            machine.apply([{ index: ++index, term: 1, command }]),
+            ([result]) => result ?? new Uint8Array()
+          )
+        }),
+      proposeAll: (commands) =>
+        Effect.forEach(commands, ({ command, sequenced }) =>
+          Effect.exit(
+            sequenced === undefined
+              ? fake.service.propose(command)
+              : fake.service.proposeInSession(command, sequenced)
+          ), { concurrency: "unbounded" }),
+      readAll: (queries, options) =>
+        Effect.forEach(queries, (query) => Effect.exit(fake.service.read(query, options)), {
+          concurrency: "unbounded"
+        }),
+      openSession: Effect.suspend(() => fake.onOpenSession ?? Effect.succeed(++index)),
+      reconfigure: (changes) =>
+        Effect.tap(changed(changes), (next) =>
+          Effect.sync(() => {
+            fake.status = { ...fake.status, configuration: next, configurationIndex: ++index }
+          })),
+      previewReconfigure: (changes) => changed(changes),
+      transferLeadership: (to) =>
+        Effect.suspend(() => {
+          fake.successors.push(to)
+          if (fake.onTransfer !== undefined) return fake.onTransfer
+          fake.status = { ...fake.status, role: "Follower", leaderId: to ?? "n2", term: 2 }
+          return Effect.void
+        }),
+      handOver: Effect.void,
       read: (query, options) =>
         Effect.suspend(() => {
           fake.reads++

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { execFile } from "node:child_process"
 import * as Http from "node:http"
+import * as Configuration from "../../src/domain/Configuration.ts"
 import {
   NotLeader,
   OutcomeUnknown,
@@ -331,8 +332,11 @@ describe("the server itself", () => {
         prevLogIndex: 0,
         snapshotIndex: 0,
         snapshotBytes: 0,
-        configuration: { voters: ["n1"], learners: [] },
+        configuration: { voters: ["n1"], learners: [], joining: [], outgoing: [] },
+        configurationIndex: 0,
+        members: [{ id: "n1", url: "http://n1", role: "voter" }],
         followers: [],
+        transferringTo: null,
         sending: [],
         receiving: null,
         version: "0.1.0"
@@ -341,7 +345,7 @@ describe("the server itself", () => {
       assert.isNull((json(yield* send(`${url}/v1/status`)) as { leader: unknown }).leader)
     }))
 
-  it.live("/livez is 200 while the process answers; /readyz is 503 and says why while no leader is known", () =>
+  it.live("/livez is 200 while the process answers; /readyz is 503 and says why: no leader, or no member", () =>
     Effect.gen(function*() {
       const { node, url } = yield* start()
       assert.strictEqual((yield* send(`${url}/readyz`)).status, 200)
@@ -349,6 +353,18 @@ describe("the server itself", () => {
       const unready = yield* send(`${url}/readyz`)
       assert.strictEqual(unready.status, 503)
       assert.include((json(unready) as { message: string }).message, "no leader")
+      const reasons: ReadonlyArray<[Configuration.Configuration, string]> = [
+        [Configuration.unknown, "n1 waits to be added"],
+        [Configuration.ofVoters(["n2"]), "n1 is no member of its cluster: it was removed"]
+      ]
+      for (const [configuration, reason] of reasons) {
+        node.status = { ...node.status, configuration, leaderId: "n2" }
+        const reply = yield* send(`${url}/readyz`)
+        assert.strictEqual(reply.status, 503)
+        assert.include((json(reply) as { message: string }).message, reason)
+      }
+      node.status = { ...node.status, configuration: Configuration.make({ voters: ["n2"], learners: ["n1"] }) }
+      assert.strictEqual((yield* send(`${url}/readyz`)).status, 200)
       assert.strictEqual((yield* send(`${url}/livez`)).status, 200)
     }))
 
@@ -360,8 +376,15 @@ describe("the server itself", () => {
       assert.deepStrictEqual(Object.keys(paths).toSorted(), [
         "/livez",
         "/readyz",
+        "/v1/configuration",
         "/v1/kv",
         "/v1/kv/{key}",
+        "/v1/leadership",
+        "/v1/members",
+        "/v1/members/{id}",
+        "/v1/members/{id}/demote",
+        "/v1/members/{id}/promote",
+        "/v1/sessions",
         "/v1/snapshot",
         "/v1/status"
       ])

@@ -148,6 +148,6 @@ describe("/openapi.json", () => {
         ])
         assert.include(JSON.stringify(operation?.responses["503"]), "Behind")
       }
-      assert.sameMembers(Object.keys(paths["/v1/snapshot"]?.["post"]?.responses ?? {}), ["200", "503", "507"])
+      assert.sameMembers(Object.keys(paths["/v1/snapshot"]?.["post"]?.responses ?? {}), ["200", "403", "503", "507"])
     }))
 })

@@ -14,11 +14,13 @@ import * as RpcClient from "effect/rpc/RpcClient"
 import type * as RpcGroup from "effect/rpc/RpcGroup"
 import * as Socket from "effect/socket/Socket"
 import { createServer } from "node:http"
+import { ofVoters } from "../../src/domain/Configuration.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import * as RaftHttp from "../../src/layers/RaftHttp.ts"
+import * as StorageMemory from "../../src/layers/StorageMemory.ts"
 import * as TransportHttp from "../../src/layers/TransportHttp.ts"
-import { Storage } from "../../src/services/Storage.ts"
+import { Storage, type StorageError } from "../../src/services/Storage.ts"
 import { Transport } from "../../src/services/Transport.ts"
 
 export interface NodeOptions extends Partial<TransportHttp.Limits> {
@@ -27,39 +29,92 @@ export interface NodeOptions extends Partial<TransportHttp.Limits> {
   readonly clusterId?: string
   /** Where it listens; by default, where its url says, or on any free port. */
   readonly port?: number
+  /** Its disk; by default a new one. */
+  readonly disk?: StorageMemory.Disk
+  /** In place of one on `disk`. */
+  readonly storage?: Layer.Layer<Storage, StorageError>
 }
 
 const quickly: Partial<TransportHttp.Limits> = { retryMsMin: 5, retryMsMax: 20, refusedRetryMs: 20 }
 
-const storageOf = (nodeId: NodeId, clusterId: string) => Layer.mock(Storage, { identity: { clusterId, nodeId } })
-
-/** A whole server's network side, as the program composes it. Its url is added to `urls` unless it is there already. */
-export const startNode = Effect.fnUntraced(function*({ clusterId = "c1", id, port, urls, ...limits }: NodeOptions) {
-  const knownPort = Number(new URL(urls.get(id) ?? "http://127.0.0.1:0").port)
-  const transport = TransportHttp.layer({ id, urls, ...quickly, ...limits }).pipe(
-    Layer.provide(storageOf(id, clusterId))
-  )
+/** The server side of peer traffic alone, on any free port by default. */
+export const serving = Effect.fnUntraced(function*(inbox: PeerRpc.PeerInbox["Service"], port = 0) {
   const server = NodeHttpServer.layer(() => createServer(), {
     host: "127.0.0.1",
-    port: port ?? knownPort,
+    port,
     gracefulShutdownTimeout: "10 millis",
     websocket: RaftHttp.websocket
   })
   const context = yield* Layer.build(
     HttpRouter.serve(RaftHttp.layer, { disableLogger: true, disableListenLog: true }).pipe(
-      Layer.provideMerge([server, transport])
+      Layer.provideMerge([server, Layer.succeed(PeerRpc.PeerInbox, inbox)])
     )
   )
   const { address } = Context.get(context, HttpServer.HttpServer)
-  const url = address._tag === "InetAddressV4" ? `http://127.0.0.1:${address.port}` : ""
-  if (!urls.has(id)) urls.set(id, url)
-  return { ...Context.get(context, Transport), url }
+  return { url: address._tag === "InetAddressV4" ? `http://127.0.0.1:${address.port}` : "" }
 })
 
+/** A whole server's network side, as the program composes it. Its url is added to `urls` unless it is there already. */
+export const startNode = Effect.fnUntraced(function*(options: NodeOptions) {
+  const { clusterId = "c1", id, port, urls, ...limits } = options
+  const { disk = StorageMemory.makeDisk({ clusterId, nodeId: id }) } = options
+  const { storage = StorageMemory.layer({ disk }) } = options
+  const knownPort = Number(new URL(urls.get(id) ?? "http://127.0.0.1:0").port)
+  const context = yield* Layer.build(
+    TransportHttp.layer({ id, urls, ...quickly, ...limits }).pipe(Layer.provide(storage))
+  )
+  const inbox = Context.get(context, PeerRpc.PeerInbox)
+  const { url } = yield* serving(inbox, port ?? knownPort)
+  if (!urls.has(id)) urls.set(id, url)
+  const { diskRefused, isRefusedBy } = inbox
+  return { ...Context.get(context, Transport), url, diskRefused, isRefusedBy }
+})
+
+/** A disk of `nodeId` that takes part already, as that of every server does but at its very first start. */
+export const admittedDisk = Effect.fnUntraced(function*(nodeId: NodeId, clusterId = "c1") {
+  const disk = StorageMemory.makeDisk({ clusterId, nodeId })
+  yield* Effect.scoped(
+    Effect.flatMap(Storage, (storage) => storage.rememberDisks({ isAdmitted: true, disks: new Map() })).pipe(
+      Effect.provide(StorageMemory.layer({ disk }))
+    )
+  )
+  return disk
+}, Effect.orDie)
+
+const makeDisks = () => {
+  const disks = new Map<NodeId, StorageMemory.Disk>()
+  return (id: NodeId): Effect.Effect<StorageMemory.Disk> =>
+    Effect.suspend(() => {
+      const disk = disks.get(id)
+      if (disk !== undefined) return Effect.succeed(disk)
+      return Effect.tap(admittedDisk(id), (made) => Effect.sync(() => disks.set(id, made)))
+    })
+}
+
+/** Servers that are told where all of them are. Each keeps its disk when it starts again. */
 export const cluster = (limits: Partial<TransportHttp.Limits> = {}) =>
   Effect.sync(() => {
     const urls = new Map<NodeId, string>()
-    return { urls, start: (id: NodeId) => Effect.orDie(startNode({ id, urls, ...limits })) }
+    const diskOf = makeDisks()
+    const start = Effect.fnUntraced(function*(id: NodeId) {
+      return yield* startNode({ id, urls, disk: yield* diskOf(id), ...limits })
+    }, Effect.orDie)
+    return { urls, start, configuration: (...voters: ReadonlyArray<NodeId>) => ofVoters(voters) }
+  })
+
+/** Servers each of which is told only where it is itself. */
+export const strangers = (limits: Partial<TransportHttp.Limits> = {}) =>
+  Effect.sync(() => {
+    const urls = new Map<NodeId, string>()
+    const diskOf = makeDisks()
+    const start = Effect.fnUntraced(function*(id: NodeId) {
+      const node = yield* startNode({ id, urls: new Map(), disk: yield* diskOf(id), ...limits })
+      urls.set(id, node.url)
+      return node
+    }, Effect.orDie)
+    const configuration = (...voters: ReadonlyArray<NodeId>) =>
+      ofVoters(voters, new Map(voters.map((id) => [id, urls.get(id) ?? "http://127.0.0.1:1"])))
+    return { urls, start, configuration }
   })
 
 export interface Line {
@@ -97,4 +152,10 @@ export const rawClient = Effect.fnUntraced(
   }
 )
 
-export const hello = { protocolVersion: PeerRpc.protocolVersion, clusterId: "c1", from: "n3", to: "n2" }
+export const hello = {
+  protocolVersion: PeerRpc.protocolVersion,
+  clusterId: "c1",
+  from: "n3",
+  to: "n2",
+  diskId: "3".repeat(32)
+}

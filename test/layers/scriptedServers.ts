@@ -1,13 +1,10 @@
 /** Servers that do with a request what a test says, and a client of them. */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import {
-  type Connection,
-  type Lost,
-  make,
-  type Options,
-  type Redirected,
-  Unreachable
-} from "../../src/services/RaftClient.ts"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import type { Connection } from "../../src/services/Connection.ts"
+import { Lost, make, type Options, RaftClient, type Redirected, Unreachable } from "../../src/services/RaftClient.ts"
 import {
   type OutcomeUnknown,
   type Overloaded,
@@ -23,24 +20,49 @@ export const silent: Connection = {
   propose: () => Effect.never,
   read: () => Effect.never,
   readStale: () => Effect.never,
+  openSession: Effect.never,
+  reconfigure: () => Effect.never,
+  previewReconfigure: () => Effect.never,
+  transferLeadership: () => Effect.never,
   status: Effect.never,
   takeSnapshot: Effect.never
 }
 
-/** A cluster of such servers: how each is connected to, and the order in which they were. */
+/** Asks each question by itself, and gathers the answers; the connection breaks for all of them. */
+export const each = <A, E>(
+  questions: ReadonlyArray<A>,
+  answer: (question: A) => Effect.Effect<Uint8Array, E>
+): Effect.Effect<ReadonlyArray<Exit.Exit<Uint8Array, Exclude<E, Lost>>>, Lost> =>
+  Effect.forEach(questions, (question) =>
+    Effect.flatMap(Effect.exit(answer(question)), (exit) => {
+      const error = Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isFailReason)?.error : undefined
+      return error instanceof Lost
+        ? Effect.fail(error)
+        : Effect.succeed(exit as Exit.Exit<Uint8Array, Exclude<E, Lost>>)
+    }))
+
+interface Scripted {
+  readonly asked: Array<string>
+  readonly client: RaftClient["Service"]
+}
+
+/** A cluster of such servers: how each is connected to, and the order in which they were. Writes are without a session unless asked. */
 export const connected = (
   servers: Record<string, (asked: number) => Partial<Connection> | Unreachable>,
   options: Partial<Options> = {}
-) => {
+): Effect.Effect<Scripted, never, Scope.Scope> => {
   const asked: Array<string> = []
-  const client = make({ endpoints: Object.keys(servers), ...options }, (url) =>
+  const connect = (url: string) =>
     Effect.suspend(() => {
       asked.push(url)
       const connection = servers[url]?.(asked.filter((each) => each === url).length) ??
         new Unreachable({ reason: "unknown" })
       return connection instanceof Unreachable ? Effect.fail(connection) : Effect.succeed({ ...silent, ...connection })
-    }))
-  return { asked, client }
+    })
+  return Effect.map(
+    make({ endpoints: Object.keys(servers), sessions: false, ...options }, connect),
+    (client) => ({ asked, client })
+  )
 }
 
 /** A cluster of servers that answer writes and reads alike. */
@@ -52,9 +74,11 @@ export const scripted = (
     Object.fromEntries(
       Object.entries(servers).map(([url, answerOf]) => [url, (asked: number) => {
         const answer = answerOf(asked)
+        const read = (given: Answer) =>
+          Effect.catchTag(given, ["TooLarge", "OutcomeUnknown"], () => Effect.fail(new ReadUnconfirmed()))
         return answer instanceof Unreachable ? answer : {
-          propose: () => answer,
-          read: () => Effect.catchTag(answer, ["TooLarge", "OutcomeUnknown"], () => Effect.fail(new ReadUnconfirmed()))
+          propose: (commands) => each(commands, () => answer),
+          read: (queries) => each(queries, () => read(answer))
         }
       }])
     ),

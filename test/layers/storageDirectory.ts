@@ -49,7 +49,8 @@ export const changed = (image: Image, name: string, change: (bytes: Buffer) => B
 export const recoverOnly = Effect.fnUntraced(function*(directory: string) {
   const stored = yield* Recovery.readHeaders((yield* Segment.list(directory)).segments, "n1")
   const found = yield* Recovery.read(stored)
-  const files = yield* SnapshotRecovery.examine(directory, { clusterId: "c1", nodeId: "n1" })
+  const { identity } = stored[0]?.header ?? (yield* Effect.die(new Error("no segment")))
+  const files = yield* SnapshotRecovery.examine(directory, identity)
   const decision = SnapshotRecovery.decide(directory, files, found.log)
   const recovery = yield* Recovery.settle(found)
   yield* File.close(recovery.segment.fd)
@@ -121,7 +122,7 @@ export const watchChanges = Effect.map(
       const call = { ...originals } as unknown as Record<keyof typeof originals, Call>
       replaceCall("open", (path, flags, mode, done) => {
         const name = Path.basename(String(path))
-        if (flags === "wx") changes.push({ _tag: "Create", name })
+        if (flags === "wx" || flags === "w") changes.push({ _tag: "Create", name })
         const opened: Callback = (error, fd) => {
           if (error === null) names.set(Number(fd), name)
           ;(done as Callback)(error, fd)

@@ -10,12 +10,16 @@ import type { Message } from "../../src/domain/Message.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import * as NodeState from "../../src/domain/NodeState.ts"
 import type { step } from "../../src/domain/Step.ts"
+import { latestOf } from "./Configurations.ts"
 import * as Disk from "./Disk.ts"
+import { alongLog } from "./Facts.ts"
 import { beginning, idAt, lastOf, lengthOf, type LogCode } from "./LogCode.ts"
-import { demand, Violation } from "./Properties.ts"
+import { checkInForce, checkMembership, configurationAt } from "./MembershipRules.ts"
+import { demand, either, type Seen, Violation } from "./Properties.ts"
 import {
   type Action,
   askOf,
+  type Commit,
   type Cut,
   isPayloadOf,
   type Job,
@@ -23,6 +27,7 @@ import {
   lifeOf,
   nowMs,
   type Outcome,
+  overdue,
   type Packet,
   type Released,
   type Rules,
@@ -30,6 +35,7 @@ import {
   type Server,
   type Start,
   timeless,
+  turned,
   unheard,
   writesOf
 } from "./Server.ts"
@@ -49,7 +55,8 @@ class Acting {
   private readonly sent: Array<Packet> = []
   private readonly cuts: Array<Cut> = []
   private readonly inbox: Array<Event> = []
-  private seen = 0
+  private readonly commits: Array<Commit> = []
+  private seen: Seen = 0
 
   constructor(rules: Rules, server: Server) {
     this.rules = rules
@@ -64,8 +71,8 @@ class Acting {
   run(action: Action): Outcome {
     this.begin(action)
     for (let event = this.inbox.shift(); event !== undefined; event = this.inbox.shift()) this.take(this.running, event)
-    const { applied, cuts, disk, id, jobs, lives, seen, sent, state } = this
-    return { server: { id, state, disk, jobs, applied, lives }, sent, cuts, seen }
+    const { applied, commits, cuts, disk, id, jobs, lives, seen, sent, state } = this
+    return { server: { id, state, disk, jobs, applied, lives }, sent, cuts, commits, seen }
   }
 
   private begin(action: Action): void {
@@ -76,6 +83,10 @@ class Acting {
         return this.flush(action.count)
       case "QuorumLost":
         return this.take(unheard(this.running), { _tag: "Ticked" })
+      case "TransferOver":
+        return this.take(overdue(this.running), { _tag: "Ticked" })
+      case "Turned":
+        return this.take(turned(this.running), action.event)
       case "Step":
         return this.take(action.isLate ? late(this.running) : this.running, action.event)
       case "Snapshot":
@@ -93,18 +104,19 @@ class Acting {
   }
 
   private start(how: Start): void {
-    const { configuration, hasLives, settings, start, tally } = this.rules
+    const { hasLives, settings, start, tally } = this.rules
     this.disk = Disk.recovered(tally, this.disk, how === "damaged")
-    const { entries, hardState, prev, snapshot } = this.disk
+    const { configuration, entries, hardState, prev, snapshot } = this.disk
     const [lowest, highest] = this.lives
     const life = how === "lower" ? lowest - 1 : highest + 1
     if (hasLives) this.lives = [Math.min(lowest, life), Math.max(highest, life)]
     const random = seedOf(life)
     const disk = { hardState, snapshot, prev, entries }
-    const started = start({ id: this.id, settings, configuration, ...disk, random, nowMs })
+    const started = start({ id: this.id, settings, configuration, ...disk, logTimeMs: 0, random, nowMs })
     const { askedReads } = started
     const state = { ...started, askedReads: { ...askedReads, ask: askOf(askedReads.ask) } }
     this.applied = snapshot.sizeBytes
+    if (this.rules.invariants) checkInForce(tally, state)
     this.checkState(state)
     this.state = timeless(state)
   }
@@ -112,7 +124,11 @@ class Acting {
   private take(before: NodeState.NodeState, event: Event): void {
     const { state, commands } = this.step(before, event)
     this.check(before, event, state, commands)
-    this.seen |= seenInStep(before, event, state, commands, writesOf(this.jobs))
+    this.seen = either(this.seen, seenInStep(before, event, state, commands, writesOf(this.jobs)))
+    // Also where it steps down at once, since that entry removes it.
+    if (NodeState.isLeader(before) && state.term === before.term && state.commitIndex > before.commitIndex) {
+      this.commits.push({ index: state.commitIndex, configuration: latestOf(alongLog(before)).code })
+    }
     this.state = timeless(state)
     for (const command of commands) this.interpret(command)
   }
@@ -148,6 +164,7 @@ class Acting {
       const isServed = commands.some((command) => command._tag === "ServeRead")
       demand(tally, "an answer to an earlier life confirms no read", isOurs || !isServed, () => this.id)
     }
+    if (this.rules.invariants) checkMembership(this.rules, { before, event, after, commands })
     this.checkState(after)
     if (!this.rules.invariants) return
     tally.checkStep++
@@ -186,6 +203,10 @@ class Acting {
       case "TakeSnapshot":
       case "Accept":
       case "Refuse":
+      case "Complete":
+      case "HandedOver":
+      case "ReportLearner":
+      case "AnnounceConfiguration":
       case "AnnounceRole":
         return
       default:
@@ -242,7 +263,7 @@ class Acting {
       last !== undefined && Disk.isSame(last, this.disk),
       () => this.id
     )
-    this.seen |= seenInGroup(writesOf(group))
+    this.seen = either(this.seen, seenInGroup(writesOf(group)))
     group.forEach((job, i) => {
       for (const released of job.then) this.release(released, held[i] ?? this.disk)
     })
@@ -289,7 +310,7 @@ class Acting {
       demand(tally, "what is applied is on its server's disk", holds, () => `${this.id} applies ${index}`)
       this.applied |= (term ?? 0) << (4 * (index - 1))
     }
-    this.inbox.push({ _tag: "Applied", index: to })
+    this.inbox.push({ _tag: "Applied", index: to, logTimeMs: 0 })
   }
 
   private restore(last: EntryId): void {
@@ -299,13 +320,13 @@ class Acting {
     const isHere = snapshot.last.index >= last.index
     demand(tally, "what is applied is on its server's disk", isHere, () => `${this.id} restores ${last.index}`)
     this.applied = snapshot.sizeBytes
-    this.inbox.push({ _tag: "Applied", index: snapshot.last.index })
+    this.inbox.push({ _tag: "Applied", index: snapshot.last.index, logTimeMs: 0 })
   }
 
   private saveSnapshot(index: number): void {
     const { last } = this.disk.snapshot
     if (index > last.index) {
-      const { configuration } = this.rules
+      const configuration = configurationAt(this.rules.tally, this.running, this.disk, index)
       const sizeBytes = beginning(this.applied, index)
       const lost = index < this.disk.prev.index ? this.disk.lost : 0
       this.disk = { ...this.disk, snapshot: { last: idAt(this.applied, index), configuration, sizeBytes }, lost }

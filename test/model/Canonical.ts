@@ -1,6 +1,7 @@
 /**
  * Of all the states that differ only in the servers' names, the one that stands for them. Servers are sorted by a number that does not depend on
- * names; where that leaves a choice, the least state is taken. Numbers never change once given, so the choice is always the same.
+ * names, within each kind that they are of at first; where that leaves a choice, the least state is taken. Numbers never change once given, so the
+ * choice is always the same.
  */
 import { historyLength, leadersAt } from "./History.ts"
 import { inverse } from "./Symmetry.ts"
@@ -19,15 +20,18 @@ export class Canonical {
   /** The permutation that made the last state canonical. */
   permutation = 0
   private readonly tables: Tables
+  private readonly kinds: ReadonlyArray<unknown>
   private readonly nodes: number
   private readonly stride: number
   private readonly inverses: ReadonlyArray<ReadonlyArray<number>>
   private readonly trial: Int32Array
   private readonly orbits: Array<number> = []
 
-  constructor(tables: Tables, nodes: number, stride: number) {
+  /** Servers next to each other are interchangeable where their kind is the same. */
+  constructor(tables: Tables, kinds: ReadonlyArray<unknown>, stride: number) {
     this.tables = tables
-    this.nodes = nodes
+    this.kinds = kinds
+    this.nodes = kinds.length
     this.stride = stride
     this.inverses = tables.permutations.map(inverse)
     this.trial = new Int32Array(stride)
@@ -60,6 +64,7 @@ export class Canonical {
 
   private isSorted(order: ReadonlyArray<number>): boolean {
     for (let at = 1; at < order.length; at++) {
+      if (this.kinds[at - 1] !== this.kinds[at]) continue
       if ((this.orbits[order[at - 1] ?? 0] ?? 0) > (this.orbits[order[at] ?? 0] ?? 0)) return false
     }
     return true

@@ -4,8 +4,10 @@
  * Nothing here is about the size of a snapshot, so `sizeBytes` says what its file holds: the terms of the entries it stands for (`LogCode.ts`).
  */
 import { type HardState, isEmptyWrite, mergeWrites, type Start, type Write } from "../../src/domain/Command.ts"
+import * as Configuration from "../../src/domain/Configuration.ts"
 import { type Entry, type EntryId, origin } from "../../src/domain/Entry.ts"
 import { none, type Snapshot } from "../../src/domain/Snapshot.ts"
+import { type Along, alongOf, codeAt, codeOf, shownCode } from "./Configurations.ts"
 import { beginning, idAt, joined, type LogCode } from "./LogCode.ts"
 import { demand, type Tally, Violation } from "./Properties.ts"
 
@@ -14,21 +16,24 @@ export interface Disk {
   readonly snapshot: Snapshot
   /** The entry before the first of `entries`. */
   readonly prev: EntryId
+  /** In force there. */
+  readonly configuration: Configuration.Configuration
   readonly entries: ReadonlyArray<Entry>
   /** What came before `prev`, where the snapshot that stood for it is lost. */
   readonly lost: LogCode
 }
 
-/** No server's configuration changes here, so that nobody asks for the one of no snapshot. */
-export const noSnapshot: Snapshot = none({ voters: [], learners: [] })
+/** Nobody asks for the configuration of no snapshot. */
+export const noSnapshot: Snapshot = none(Configuration.unknown)
 
-export const noDisk: Disk = {
+export const newDisk = (configuration: Configuration.Configuration): Disk => ({
   hardState: { term: 0, votedFor: undefined },
   snapshot: noSnapshot,
   prev: origin,
+  configuration,
   entries: [],
   lost: 0
-}
+})
 
 /** What is before the log that begins after `prev`. */
 export const contentBefore = (prev: EntryId, snapshot: Snapshot, lost: LogCode): LogCode =>
@@ -38,6 +43,12 @@ export const contentBefore = (prev: EntryId, snapshot: Snapshot, lost: LogCode):
 export const logOf = (disk: Disk): LogCode => {
   const { entries, lost, prev, snapshot } = repaired(disk)
   return joined(contentBefore(prev, snapshot, lost), prev, entries)
+}
+
+/** Of a disk that needs a repair, after that. */
+export const configurationsOf = (disk: Disk): Along => {
+  const { configuration, entries, prev } = repaired(disk)
+  return alongOf(codeOf(configuration), prev.index, entries)
 }
 
 const lastIndexOf = ({ entries, prev }: Disk): number => prev.index + entries.length
@@ -55,6 +66,7 @@ export const written = (disk: Disk, write: Write): Disk => {
     hardState: hardState ?? disk.hardState,
     snapshot,
     prev: install?.keepsLog === false ? install.snapshot.last : disk.prev,
+    configuration: install?.keepsLog === false ? install.snapshot.configuration : disk.configuration,
     entries: install?.keepsLog === false ? [] : disk.entries,
     lost: snapshot.last.index < disk.prev.index ? disk.lost : 0
   }
@@ -68,7 +80,7 @@ export const written = (disk: Disk, write: Write): Disk => {
 }
 
 /** `disk` without what `start` gives up, which its snapshot must stand for. */
-export const compacted = (tally: Tally, disk: Disk, { prev }: Start): Disk => {
+export const compacted = (tally: Tally, disk: Disk, { configuration, prev }: Start): Disk => {
   if (prev.index <= disk.prev.index) return disk
   const isKept = disk.snapshot.last.index >= prev.index && holds(disk, prev)
   demand(
@@ -77,12 +89,21 @@ export const compacted = (tally: Tally, disk: Disk, { prev }: Start): Disk => {
     isKept,
     () => `the log is to begin after ${prev.term}.${prev.index}; the snapshot ends at ${disk.snapshot.last.index}`
   )
-  return { ...disk, prev, entries: disk.entries.slice(prev.index - disk.prev.index) }
+  const inForce = codeAt(configurationsOf(disk), prev.index)
+  demand(
+    tally,
+    "the configuration in force is what the log says (rule M2)",
+    codeOf(configuration) === inForce,
+    () => `after ${prev.index} the log begins with ${shownCode(codeOf(configuration))}; it said ${shownCode(inForce)}`
+  )
+  return { ...disk, prev, configuration, entries: disk.entries.slice(prev.index - disk.prev.index) }
 }
 
 /** A log that does not hold the snapshot's last entry gives way: a crash came between an installed snapshot and its log. */
 export const repaired = (disk: Disk): Disk =>
-  needsRepair(disk) ? { ...disk, prev: disk.snapshot.last, entries: [] } : disk
+  needsRepair(disk)
+    ? { ...disk, prev: disk.snapshot.last, configuration: disk.snapshot.configuration, entries: [] }
+    : disk
 
 export const needsRepair = (disk: Disk): boolean => {
   const { last } = disk.snapshot
@@ -106,13 +127,20 @@ export const recovered = (tally: Tally, disk: Disk, damaged: boolean): Disk => {
   return { ...disk, snapshot: noSnapshot, lost: beginning(contentBefore(prev, snapshot, lost), prev.index) }
 }
 
+const configurationIn = ({ payload }: Entry): number =>
+  payload._tag === "Configuration" ? codeOf(payload.configuration) : -1
+
+const isSameEntry = (a: Entry, b: Entry | undefined): boolean =>
+  b !== undefined && a.term === b.term && configurationIn(a) === configurationIn(b)
+
 const isSameId = (a: EntryId, b: EntryId): boolean => a.term === b.term && a.index === b.index
 
 export const isSame = (a: Disk, b: Disk): boolean =>
   a.hardState.term === b.hardState.term && a.hardState.votedFor === b.hardState.votedFor
   && isSameId(a.snapshot.last, b.snapshot.last) && a.snapshot.sizeBytes === b.snapshot.sizeBytes
-  && isSameId(a.prev, b.prev) && a.lost === b.lost
-  && a.entries.length === b.entries.length && a.entries.every((entry, i) => entry.term === b.entries[i]?.term)
+  && codeOf(a.snapshot.configuration) === codeOf(b.snapshot.configuration)
+  && isSameId(a.prev, b.prev) && a.lost === b.lost && codeOf(a.configuration) === codeOf(b.configuration)
+  && a.entries.length === b.entries.length && a.entries.every((entry, i) => isSameEntry(entry, b.entries[i]))
 
 /** Whether an install that keeps the log finds the snapshot's last entry in it. */
 export const keepsRightly = (disk: Disk, { install }: Write): boolean =>

@@ -9,9 +9,10 @@ import type { NodeState } from "../../src/domain/NodeState.ts"
 import type { Progress } from "../../src/domain/Progress.ts"
 import type { Ask, Leader, Role, Votes } from "../../src/domain/Role.ts"
 import type { Snapshot } from "../../src/domain/Snapshot.ts"
+import { codeOf } from "./Configurations.ts"
 import type { LogCode } from "./LogCode.ts"
+import { numberOf } from "./numbering.ts"
 import { isPayloadOf, nowMs, type Packet, type Released, type Server } from "./Server.ts"
-import { numberOf } from "./Symmetry.ts"
 
 type Out = Array<number>
 
@@ -20,7 +21,10 @@ const node = (id: NodeId | undefined): number => id === undefined ? 0 : numberOf
 const entries = (out: Out, list: ReadonlyArray<Entry>): void => {
   out.push(list.length)
   for (const entry of list) {
-    out.push(entry.term, entry.index, entry.payload._tag === "Noop" ? 0 : isPayloadOf(entry) ? 1 : 2)
+    const { index, payload, term } = entry
+    out.push(term, index)
+    if (payload._tag === "Configuration") out.push(3, codeOf(payload.configuration))
+    else out.push(payload._tag === "Noop" ? 0 : isPayloadOf(entry) ? 1 : 2)
   }
 }
 
@@ -33,10 +37,10 @@ const entryId = (out: Out, { index, term }: EntryId): void => void out.push(term
 /** More than one character holds. */
 const code = (out: Out, log: LogCode): void => void out.push(log & 0xffff, log >>> 16)
 
-/** No server's configuration changes. */
-const snapshot = (out: Out, { last, sizeBytes }: Snapshot): void => {
+const snapshot = (out: Out, { configuration, last, sizeBytes }: Snapshot): void => {
   entryId(out, last)
   code(out, sizeBytes)
+  out.push(codeOf(configuration))
 }
 
 const asks = (out: Out, list: ReadonlyArray<Ask>): void => {
@@ -78,6 +82,16 @@ const leader = (out: Out, role: Leader): void => {
   }
   out.push(role.waitingReads.length, ...role.waitingReads)
   asks(out, role.waitingAsks)
+  changes(out, role)
+}
+
+/** When a learner was last reported changes nothing else. */
+const changes = (out: Out, { catchUps, hasHandedOver, reconfiguring, transfer }: Leader): void => {
+  out.push(reconfiguring.length, catchUps.size)
+  for (const [id, { hasKeptUp, target, wasClose }] of [...catchUps].toSorted(([a], [b]) => numberOf(a) - numberOf(b))) {
+    out.push(node(id), target, (wasClose ? 1 : 0) + (hasKeptUp ? 2 : 0))
+  }
+  out.push(node(transfer?.to), transfer?.isSent === true ? 1 : 0, hasHandedOver ? 1 : 0)
 }
 
 const askedReads = (out: Out, { ask, asked, waiting }: NodeState["askedReads"]): void => {
@@ -95,7 +109,7 @@ const encodeRole = (out: Out, role: Role): void => {
       out.push(1)
       return votes(out, role.votes)
     case "Candidate":
-      out.push(2)
+      out.push(2, role.isTransfer ? 1 : 0)
       return votes(out, role.votes)
     case "Leader":
       out.push(3)
@@ -105,7 +119,10 @@ const encodeRole = (out: Out, role: Role): void => {
   }
 }
 
-/** Every number of the log is below its chunk size, so that there is one chunk. */
+/**
+ * Every number of the log is below its chunk size, so that there is one chunk. Which configuration is in force along the log is a function of it and
+ * of the one that it begins with, and checked to be (rule M2).
+ */
 const encodeState = (out: Out, state: NodeState): void => {
   out.push(
     1,
@@ -120,6 +137,7 @@ const encodeState = (out: Out, state: NodeState): void => {
   snapshot(out, state.snapshot)
   const { lastIndex, offset, prev } = state.log
   entryId(out, prev)
+  out.push(codeOf(state.configuration.along[0].configuration))
   entries(out, (state.log.chunks[0] ?? []).slice(offset, offset + lastIndex - prev.index))
   askedReads(out, state.askedReads)
   encodeRole(out, state.role)
@@ -130,7 +148,7 @@ const encodeMessage = (out: Out, message: Packet["message"]): void => {
   switch (message._tag) {
     case "RequestVote":
     case "RequestPreVote":
-      out.push(message._tag === "RequestVote" ? 0 : 1, message.last.term, message.last.index)
+      out.push(message._tag === "RequestVote" ? (message.isTransfer ? 9 : 0) : 1, message.last.term, message.last.index)
       return
     case "RequestVoteResponse":
     case "RequestPreVoteResponse":
@@ -153,6 +171,9 @@ const encodeMessage = (out: Out, message: Packet["message"]): void => {
       return
     case "RequestReadIndexResponse":
       out.push(7, message.ask, (message.readIndex ?? -1) + 1)
+      return
+    case "TimeoutNow":
+      out.push(10)
       return
     case "InstallSnapshot":
       out.push(8)
@@ -195,6 +216,7 @@ export const keyOfServer = ({ applied, disk, id, jobs, lives, state }: Server): 
   hardState(out, disk.hardState)
   snapshot(out, disk.snapshot)
   entryId(out, disk.prev)
+  out.push(codeOf(disk.configuration))
   entries(out, disk.entries)
   code(out, disk.lost)
   code(out, applied)

@@ -2,16 +2,17 @@
  * What the search asks of servers and of messages, as plain numbers.
  */
 import { isSnapshotWanted } from "../../src/domain/Compaction.ts"
-import type { LogIndex } from "../../src/domain/Entry.ts"
+import type { Entry, LogIndex } from "../../src/domain/Entry.ts"
 import * as Log from "../../src/domain/Log.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import { isLeader, leaderIdOf, type NodeState } from "../../src/domain/NodeState.ts"
 import type { Progress } from "../../src/domain/Progress.ts"
 import type { Snapshot } from "../../src/domain/Snapshot.ts"
-import { contentBefore, groupMax, logOf, needsRepair } from "./Disk.ts"
+import { type Along, alongOf, type Code, codeOf as codeOfConfiguration, isVoter, latestOf } from "./Configurations.ts"
+import { configurationsOf, contentBefore, groupMax, logOf, needsRepair } from "./Disk.ts"
 import { joined, lastOf, lengthOf, type LogCode } from "./LogCode.ts"
+import { numberOf } from "./numbering.ts"
 import { nowMs, type Packet, type Server, writesOf } from "./Server.ts"
-import { numberOf } from "./Symmetry.ts"
 
 export const roles = ["Down", "Follower", "PreCandidate", "Candidate", "Leader"] as const
 export const down = 0
@@ -45,6 +46,14 @@ export interface ServerFacts {
   /** A crash came between an installed snapshot and its log. */
   readonly needsRepair: boolean
   readonly isTakingSnapshot: boolean
+  /** What is in force along its log, and along that of its disk. */
+  readonly along: Along
+  readonly diskAlong: Along
+  /** In force at the end of its log. */
+  readonly configuration: Code
+  /** A leader that is no voter any more. */
+  readonly isRetiring: boolean
+  readonly isHandingOver: boolean
   /** A follower that knows its leader can ask it for a read index. */
   readonly canAsk: boolean
   readonly isAsking: boolean
@@ -54,10 +63,13 @@ export interface ServerFacts {
 }
 
 /** Which role at which term, relative to the message's, an answer can still mean something to. */
-type Awaited = "any" | "none" | "candidate" | "pre-candidate" | "leader" | "asker"
+type Awaited = "any" | "none" | "candidate" | "pre-candidate" | "leader" | "asker" | "successor"
 
-/** What else may have happened by the time that the message arrives: a lease has ended, a question is overdue, or only a piece arrives. */
-type Late = "lease" | "question" | "piece" | "nothing"
+/**
+ * What else may have happened by the time that the message arrives: a lease has ended, a question is overdue, only a piece arrives; or whom a leader
+ * prefers that it makes step down.
+ */
+type Late = "lease" | "question" | "piece" | "preference" | "nothing"
 
 export interface PacketFacts {
   readonly packet: Packet
@@ -78,6 +90,8 @@ const awaitedBy = (message: Packet["message"]): Awaited => {
       return message.result._tag === "Stale" ? "none" : "leader"
     case "RequestReadIndexResponse":
       return "asker"
+    case "TimeoutNow":
+      return "successor"
     case "RequestVote":
     case "RequestPreVote":
     case "AppendEntries":
@@ -96,6 +110,8 @@ const lateOf = ({ _tag }: Packet["message"]): Late =>
     ? "question"
     : _tag === "InstallSnapshot"
     ? "piece"
+    : _tag === "AppendEntriesResponse"
+    ? "preference"
     : "nothing"
 
 export const factsOfPacket = (packet: Packet): PacketFacts => {
@@ -131,11 +147,22 @@ const peersWhere = (
     ? []
     : [...state.role.progress].flatMap(([id, known]) => is(known, id) ? [numberOf(id)] : [])
 
+const entriesOf = ({ log: { chunks, lastIndex, offset, prev } }: NodeState): ReadonlyArray<Entry> =>
+  (chunks[0] ?? []).slice(offset, offset + lastIndex - prev.index)
+
+/** That it begins with what is in force there is checked where it begins anew. */
+export const alongLog = (state: NodeState): Along =>
+  alongOf(codeOfConfiguration(state.configuration.along[0].configuration), state.log.prev.index, entriesOf(state))
+
 export const factsOf = (server: Server): ServerFacts => {
   const { applied, disk, jobs, state } = server
   const { hardState: { term: diskTerm, votedFor }, lost, snapshot } = disk
   const term = state?.term ?? diskTerm
   const lastApplied: LogIndex = state?.lastApplied ?? 0
+  const diskAlong = configurationsOf(disk)
+  const along = state === undefined ? diskAlong : alongLog(state)
+  const configuration = latestOf(along).code
+  const isLeading = state !== undefined && isLeader(state)
   return {
     server,
     node: numberOf(server.id),
@@ -158,6 +185,11 @@ export const factsOf = (server: Server): ServerFacts => {
       && lengthOf(applied) === lastApplied,
     needsRepair: needsRepair(disk),
     isTakingSnapshot: state?.isTakingSnapshot ?? false,
+    along,
+    diskAlong,
+    configuration,
+    isRetiring: isLeading && !isVoter(configuration, numberOf(server.id)),
+    isHandingOver: isLeading && state.role.transfer !== undefined,
     canAsk: state?.role._tag === "Follower" && leaderIdOf(state) !== undefined,
     isAsking: (state?.askedReads.asked.length ?? 0) > 0,
     receivers: peersWhere(state, (_, id) => state !== undefined && isSnapshotWanted(state, id)),

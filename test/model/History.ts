@@ -4,10 +4,22 @@
  *
  * Each is one integer of four bits per entry or term, so that states stay flat.
  */
-import { majority } from "../../src/domain/Quorum.ts"
-import { leading, type ServerFacts } from "./Facts.ts"
-import { areMatching, beginning, lengthOf, nibble, shown, startsWith } from "./LogCode.ts"
-import { bitOf, demand, type Tally } from "./Properties.ts"
+import {
+  type Along,
+  canDecide,
+  type Code,
+  codeAt,
+  isIn,
+  membersOf,
+  type Servers,
+  shownCode,
+  sizeOf,
+  votersOf
+} from "./Configurations.ts"
+import { down, leading, roles, type ServerFacts } from "./Facts.ts"
+import { areMatching, beginning, lengthOf, type LogCode, nibble, shown, startsWith } from "./LogCode.ts"
+import { bitOf, demand, either, type Seen, type Tally } from "./Properties.ts"
+import type { Commit } from "./Server.ts"
 import type { Tables } from "./Tables.ts"
 
 /** Where a state keeps its history: after its servers. */
@@ -17,29 +29,49 @@ export const leadersAt = 2
 export const budgetsAt = 3
 export const historyLength = 5
 
+const standing = roles.indexOf("Candidate")
+const asking = roles.indexOf("PreCandidate")
+
+/** The log that the configurations of a server are along: that of its disk while it is down. */
+const logAlong = ({ disk, log, role }: ServerFacts): LogCode => role === down ? disk : log
+
 export class History {
   private readonly tables: Tables
   private readonly nodes: number
   private readonly tally: Tally
+  /** In force at first; and whether it stays. */
+  private readonly configuration: Code
+  private readonly isFixed: boolean
 
-  constructor(tables: Tables, nodes: number, tally: Tally) {
+  constructor(tables: Tables, options: { nodes: number; tally: Tally; configuration: Code; isFixed: boolean }) {
     this.tables = tables
-    this.nodes = nodes
-    this.tally = tally
+    this.nodes = options.nodes
+    this.tally = options.tally
+    this.configuration = options.configuration
+    this.isFixed = options.isFixed
   }
 
   /** Server `node` of `state` is `after` now. Brings the history up to date, and says which of `sometimes` show. */
-  saw(state: Int32Array, node: number, before: ServerFacts, after: ServerFacts): number {
+  saw(
+    state: Int32Array,
+    node: number,
+    before: ServerFacts,
+    after: ServerFacts,
+    commits: ReadonlyArray<Commit>
+  ): Seen {
     let seen = 0
     const diskChanged = before.disk !== after.disk
     if (diskChanged || before.log !== after.log) this.sawLog(state, node, after)
     const startsToLead = after.role === leading && (before.role !== leading || before.term !== after.term)
-    if (startsToLead) seen |= this.sawLeader(state, node, after)
-    if (after.commitIndex > before.commitIndex) this.sawCommit(state, node, before, after)
+    if (startsToLead) seen = this.sawLeader(state, node, after)
+    if (after.commitIndex > before.commitIndex) this.sawCommit(state, node, after, commits)
     if (diskChanged || after.commitIndex > before.commitIndex) this.sawDisks(state)
     if (after.snapshot !== before.snapshot || after.diskSnapshot !== before.diskSnapshot) this.sawSnapshot(state, after)
     if (after.applied !== before.applied) this.sawApplied(state, after)
-    if (before.diskVote !== after.diskVote || before.diskTerm !== after.diskTerm) seen |= this.splitVote(state)
+    if (before.diskVote !== after.diskVote || before.diskTerm !== after.diskTerm) {
+      seen = either(seen, this.splitVote(state))
+    }
+    if (after.role !== before.role && !this.isFixed) seen = either(seen, this.sawStand(state, node, after))
     if (before.lowestTerm !== after.lowestTerm || after.commitIndex > before.commitIndex) this.forget(state)
     return seen
   }
@@ -55,10 +87,22 @@ export class History {
       const matching = areMatching(after.log, log) && areMatching(after.log, disk) && areMatching(after.disk, log)
         && areMatching(after.disk, disk)
       demand(this.tally, "Log Matching", matching, () => `terms ${shown(after.log)} and ${shown(log)}`)
+      if (!this.isFixed) this.sawConfigurations(after, this.facts(state, other))
     }
   }
 
-  private sawLeader(state: Int32Array, node: number, leader: ServerFacts): number {
+  /** Entries of one index and one term hold one configuration. */
+  private sawConfigurations(one: ServerFacts, other: ServerFacts): void {
+    const [log, otherLog] = [logAlong(one), logAlong(other)]
+    for (const { code, index } of one.along.slice(1)) {
+      const isHeld = index > other.along[0].index && nibble(log, index - 1) === nibble(otherLog, index - 1)
+      if (!isHeld) continue
+      const isSame = codeAt(other.along, index) === code
+      demand(this.tally, "Log Matching", isSame, () => `${shownCode(code)} is not what another log has at ${index}`)
+    }
+  }
+
+  private sawLeader(state: Int32Array, node: number, leader: ServerFacts): Seen {
     const at = this.nodes + leadersAt
     const leaders = state[at] ?? 0
     const earlier = nibble(leaders, leader.term - 1)
@@ -83,17 +127,17 @@ export class History {
     let seen = survived ? bitOf("a commit survives the crash of its leader") : 0
     for (let other = 0; other < this.nodes; other++) {
       if (other === node || this.facts(state, other).role !== leading) continue
-      seen |= bitOf("two leaders of different terms at once")
+      seen = either(seen, bitOf("two leaders of different terms at once"))
     }
     return seen
   }
 
-  private sawCommit(state: Int32Array, node: number, before: ServerFacts, after: ServerFacts): void {
+  private sawCommit(state: Int32Array, node: number, after: ServerFacts, commits: ReadonlyArray<Commit>): void {
     const committed = state[this.nodes + committedAt] ?? 0
     const known = lengthOf(committed)
     const both = Math.min(known, after.commitIndex)
     const isSame = beginning(committed, both) === beginning(after.log, both) &&
-      (after.commitIndex <= known || after.role === leading)
+      (after.commitIndex <= known || commits.length > 0)
     demand(
       this.tally,
       "State Machine Safety",
@@ -103,8 +147,8 @@ export class History {
           shown(committed)
         } was committed`
     )
-    if (after.role !== leading) return
-    this.sawLeaderCommit(state, before.commitIndex, after)
+    if (commits.length === 0) return
+    for (const commit of commits) this.sawLeaderCommit(state, commit, after.log)
     let longer = committed
     let knownIn = state[this.nodes + knownInAt] ?? 0
     for (let i = known; i < after.commitIndex; i++) {
@@ -113,38 +157,80 @@ export class History {
     }
     state[this.nodes + committedAt] = longer
     state[this.nodes + knownInAt] = knownIn
+    // What this leader knows of: a later one may have committed more before this one came to know that.
+    const own = beginning(longer, after.commitIndex)
     for (let other = 0; other < this.nodes; other++) {
       const later = this.facts(state, other)
       if (other === node || later.role !== leading || later.term <= after.term) continue
-      const holds = startsWith(later.log, longer)
-      demand(this.tally, "Leader Completeness", holds, () => `term ${later.term} is led without ${shown(longer)}`)
+      const holds = startsWith(later.log, own)
+      demand(this.tally, "Leader Completeness", holds, () => `term ${later.term} is led without ${shown(own)}`)
     }
   }
 
-  private sawLeaderCommit(state: Int32Array, from: number, { commitIndex, log }: ServerFacts): void {
-    let durable = 0
+  /** The configuration that counts is the one that was in force when the leader found so. */
+  private sawLeaderCommit(state: Int32Array, { configuration, index }: Commit, log: LogCode): void {
+    let holders = 0
     for (let node = 0; node < this.nodes; node++) {
-      if (nibble(this.facts(state, node).disk, commitIndex - 1) === nibble(log, commitIndex - 1)) durable++
+      if (nibble(this.facts(state, node).disk, index - 1) === nibble(log, index - 1)) holders |= 1 << node
     }
     demand(
       this.tally,
       "a commit is on the disks of a majority (rule L6)",
-      durable >= majority(this.nodes),
-      () => `entries ${from + 1} to ${commitIndex} are on ${durable} of ${this.nodes} disks`
+      canDecide(configuration, holders),
+      () => `what is committed up to ${index} is on ${this.shownDisks(holders, configuration)}`
     )
   }
 
+  /**
+   * On a majority of the disks, where the configuration stays. Where it changes the next one may have committed it, of which every majority has a
+   * server in every majority of this one: then those that lack it are none.
+   */
   private sawDisks(state: Int32Array): void {
     const committed = state[this.nodes + committedAt] ?? 0
     if (committed === 0) return
-    let durable = 0
-    for (let node = 0; node < this.nodes; node++) if (startsWith(this.facts(state, node).disk, committed)) durable++
+    let holders = 0
+    let along: Along | undefined
+    for (let node = 0; node < this.nodes; node++) {
+      const { disk, diskAlong } = this.facts(state, node)
+      if (!startsWith(disk, committed)) continue
+      holders |= 1 << node
+      along = diskAlong
+    }
+    const configuration = this.isFixed || along === undefined
+      ? this.configuration
+      : codeAt(along, lengthOf(committed))
+    const everybody = (1 << this.nodes) - 1
+    const isSafe = this.isFixed ? canDecide(configuration, holders) : !canDecide(configuration, everybody & ~holders)
     demand(
       this.tally,
       "what is committed stays on the disks of a majority",
-      durable >= majority(this.nodes),
-      () => `terms ${shown(committed)} were committed and are on ${durable} of ${this.nodes} disks`
+      isSafe,
+      () => `terms ${shown(committed)} were committed and are on ${this.shownDisks(holders, configuration)}`
     )
+  }
+
+  private shownDisks(holders: Servers, configuration: Code): string {
+    const voters = votersOf(configuration)
+    return `${sizeOf(voters & holders)} of ${sizeOf(voters)} disks of voters of ${shownCode(configuration)}`
+  }
+
+  /** In force at the end of what was committed. */
+  private committedConfiguration(state: Int32Array): Code | undefined {
+    const committed = state[this.nodes + committedAt] ?? 0
+    for (let node = 0; node < this.nodes; node++) {
+      const { disk, diskAlong } = this.facts(state, node)
+      if (startsWith(disk, committed) && diskAlong[0].index <= lengthOf(committed)) {
+        return codeAt(diskAlong, lengthOf(committed))
+      }
+    }
+    return undefined
+  }
+
+  private sawStand(state: Int32Array, node: number, { role }: ServerFacts): Seen {
+    if (role !== standing && role !== asking) return 0
+    const configuration = this.committedConfiguration(state)
+    const isRemoved = configuration !== undefined && !isIn(membersOf(configuration), node)
+    return isRemoved ? bitOf("a server that was removed asks for votes") : 0
   }
 
   /** State Machine Safety over snapshots: each stands for the first entries that were committed, up to the one that it names. */
@@ -171,15 +257,16 @@ export class History {
   }
 
   /** Everybody has voted, and nobody can win. */
-  private splitVote(state: Int32Array): number {
+  private splitVote(state: Int32Array): Seen {
     const { diskTerm } = this.facts(state, 0)
-    const votes = [0, 0, 0, 0]
+    const votes = [0, 0, 0, 0, 0]
     for (let node = 0; node < this.nodes; node++) {
       const facts = this.facts(state, node)
       if (facts.diskTerm !== diskTerm || facts.diskVote === 0) return 0
-      votes[facts.diskVote] = (votes[facts.diskVote] ?? 0) + 1
+      votes[facts.diskVote] = (votes[facts.diskVote] ?? 0) | (1 << node)
     }
-    return Math.max(...votes) < majority(this.nodes) ? bitOf("a term's votes are split") : 0
+    const isSplit = votes.every((voters) => !canDecide(this.configuration, voters))
+    return isSplit ? bitOf("a term's votes are split") : 0
   }
 
   /**

@@ -29,6 +29,14 @@ export const always = [
   "a read sees everything committed before it (rules R1, R2)",
   "an answer to an earlier life confirms no read",
   "a pre-vote changes nothing at the voter (rule V5)",
+  "an election is won by the majorities of the configuration in force (rules V7, M4, M5)",
+  "the configuration in force is what the log says (rule M2)",
+  "one voter moves at a time, or all jointly (rules M3, M4)",
+  "the configuration changes when what came before is committed (rules M1, M3)",
+  "a change that is reported is committed",
+  "who was removed neither leads nor stands (rule M6)",
+  "a successor is told by its leader, and has its log (rule M7)",
+  "nothing is proposed while leadership is handed over (rule M7)",
   "servers are alike"
 ] as const
 
@@ -66,13 +74,50 @@ export const sometimes = [
   "a server gets the state back that it lost",
   "a read of a follower is served",
   "a leader that steps down answers what it was asked",
-  "an answer comes to a later life of its asker"
+  "an answer comes to a later life of its asker",
+  "a configuration is rolled back",
+  "a learner is promoted",
+  "a learner is promoted by a later leader",
+  "a learner has what is not committed without it",
+  "a change waits for an entry of its leader's term",
+  "a change waits for the one before it",
+  "a joint configuration is left by another leader",
+  "one of two majorities has what is not committed",
+  "a leader that removed itself steps down",
+  "a server that removed itself stands once more",
+  "a server that was removed asks for votes",
+  "a server hears that it was removed",
+  "a newcomer learns of its cluster",
+  "an election is won by transfer",
+  "a transfer is given up",
+  "a proposal is refused while leadership is handed over",
+  "a leader that removed itself is followed by whom it told to stand"
 ] as const
 
 export type Sometimes = (typeof sometimes)[number]
 
-/** A set of sometimes-properties as one integer: there can be 32. */
-export const bitOf = (property: Sometimes): number => 1 << sometimes.indexOf(property)
+/** A set of sometimes-properties as one number: there can be 53. */
+export type Seen = number
+
+const half = 2 ** 32
+
+const places = new Map(sometimes.map((property, i) => [property, 2 ** i] as const))
+
+export const bitOf = (property: Sometimes): Seen => places.get(property) ?? 0
+
+export const either = (a: Seen, b: Seen): Seen => {
+  if (a === 0) return b
+  if (b === 0 || a === b) return a
+  return (((a / half) | 0) | ((b / half) | 0)) * half + ((a | b) >>> 0)
+}
+
+/** Calls `use` with the number of each property in `seen`. */
+export const eachOf = (seen: Seen, use: (i: number) => void): void => {
+  let low = seen | 0
+  for (; low !== 0; low &= low - 1) use(31 - Math.clz32(low & -low))
+  let high = (seen / half) | 0
+  for (; high !== 0; high &= high - 1) use(63 - Math.clz32(high & -high))
+}
 
 export interface Finding {
   /** Which property does not hold: one of `always`, or the finding of `checkState` or `checkStep` in its own words. */

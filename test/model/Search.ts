@@ -1,15 +1,14 @@
 /**
  * The search: breadth first, so that the first violation found has a shortest trace.
  */
-import { ofVoters } from "../../src/domain/Configuration.ts"
 import * as NodeState from "../../src/domain/NodeState.ts"
 import * as Settings from "../../src/domain/Settings.ts"
 import { step } from "../../src/domain/Step.ts"
 import type { Bounds } from "./bound.ts"
-import { emptyTally, type Finding, type Sometimes, sometimes, type Tally } from "./Properties.ts"
+import { eachOf, emptyTally, type Finding, type Seen, type Sometimes, sometimes, type Tally } from "./Properties.ts"
 import type { Rules } from "./Server.ts"
-import { type Cut, strideOf, Successors } from "./Successors.ts"
-import { idOf, permutations } from "./Symmetry.ts"
+import { type Cut, kindsOf, strideOf, Successors } from "./Successors.ts"
+import { permutations, within } from "./Symmetry.ts"
 import { Tables } from "./Tables.ts"
 import { Tracer } from "./Trace.ts"
 import { collisionOdds, Visited } from "./Visited.ts"
@@ -25,7 +24,7 @@ export interface Options {
   /** The core: what ships, unless a test breaks it on purpose. */
   readonly step?: typeof step
   readonly start?: typeof NodeState.make
-  /** False asks `checkState` and `checkStep` nothing, so that only what shows between servers is found. */
+  /** False asks nothing of the state and the step of one server alone, so that only what shows between servers is found. */
   readonly invariants?: boolean
   /** False explores states that differ only in the servers' names one by one. */
   readonly symmetry?: boolean
@@ -110,17 +109,17 @@ class Search {
     this.options = options
     const rules: Rules = {
       settings: settingsOf(bounds),
-      configuration: ofVoters(Array.from({ length: bounds.nodes }, (_, i) => idOf(i))),
       step: options.step ?? step,
       start: options.start ?? NodeState.make,
       waitsForDisk: bounds.disks === "waited for",
+      isFixed: bounds.changes === 0,
       hasLives: bounds.asks > 0,
       invariants: options.invariants ?? true,
       tally: this.tally
     }
-    const all = permutations(bounds.nodes)
+    const all = within(permutations(bounds.nodes), kindsOf(bounds))
     const used = options.symmetry === false ? all.slice(0, 1) : all
-    this.successors = new Successors(bounds, new Tables({ rules, torn: bounds.torn, permutations: used }), this.tally)
+    this.successors = new Successors(bounds, new Tables({ rules, torn: bounds.torn, permutations: used }), rules)
   }
 
   run(): Result {
@@ -161,8 +160,10 @@ class Search {
     return true
   }
 
-  private count(seen: number): void {
-    for (let i = 0; i < this.counts.length; i++) if ((seen & (1 << i)) !== 0) this.counts[i] = (this.counts[i] ?? 0) + 1
+  private readonly countOne = (i: number): void => void (this.counts[i] = (this.counts[i] ?? 0) + 1)
+
+  private count(seen: Seen): void {
+    eachOf(seen, this.countOne)
   }
 
   private report(level: number, frontier: number): boolean {
@@ -178,6 +179,8 @@ class Search {
   private result(depth: number, exhausted: boolean): Result {
     const { bounds, counts, found, successors, visited } = this
     const ms = performance.now() - this.startedMs
+    // What was asked for in vain leads nowhere, and is seen all the same.
+    if (depth > 0) this.count(successors.seenInVain)
     const reached = Object.fromEntries(sometimes.map((name, i) => [name, counts[i] ?? 0])) as Record<Sometimes, number>
     const { packets, servers, transitions } = successors.tables
     const base = {

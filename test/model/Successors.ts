@@ -4,19 +4,36 @@
  *
  * A message that never arrives may as well be lost; `drops` only make room for others.
  */
+import * as Configuration from "../../src/domain/Configuration.ts"
 import { type Bounds, type Budget, budgets } from "./bound.ts"
 import { Canonical } from "./Canonical.ts"
-import { noDisk } from "./Disk.ts"
+import { type Code, codeOf, configurationOf, unknown } from "./Configurations.ts"
+import { newDisk } from "./Disk.ts"
 import * as Events from "./Events.ts"
 import { down, leading, type ServerFacts } from "./Facts.ts"
 import { budgetsAt, committedAt, History, historyLength } from "./History.ts"
 import { lengthOf } from "./LogCode.ts"
-import { bitOf, type Finding, type Tally, Violation } from "./Properties.ts"
-import { noLives } from "./Server.ts"
-import { idOf } from "./Symmetry.ts"
+import { idOf } from "./numbering.ts"
+import { bitOf, either, type Finding, type Seen, Violation } from "./Properties.ts"
+import { type Commit, noLives, type Rules } from "./Server.ts"
 import type { Tables } from "./Tables.ts"
 
 export const strideOf = (bounds: Bounds): number => bounds.nodes + historyLength + bounds.messages
+
+type Kind = "voter" | "learner" | "newcomer"
+
+/** What each server is at first. */
+export const kindsOf = ({ learners, newcomers, nodes }: Bounds): ReadonlyArray<Kind> =>
+  Array.from(
+    { length: nodes },
+    (_, i) => i >= nodes - newcomers ? "newcomer" : i >= nodes - newcomers - learners ? "learner" : "voter"
+  )
+
+const configurationAtFirst = (bounds: Bounds): Code => {
+  const kinds = kindsOf(bounds)
+  const of = (kind: Kind) => kinds.flatMap((one, i) => one === kind ? [idOf(i)] : [])
+  return codeOf(Configuration.make({ voters: of("voter"), learners: of("learner") }))
+}
 
 /** What happened, for whoever writes it down. */
 export interface Taken {
@@ -29,6 +46,7 @@ export interface Taken {
 }
 
 const none: ReadonlyArray<number> = []
+const noCommits: ReadonlyArray<Commit> = []
 const bitsPerBudget = 3
 const budgetsPerWord = 10
 
@@ -48,7 +66,9 @@ export class Successors {
   readonly cut: Record<Cut, number>
   /** The position of the action among all that follow the state. */
   ordinal = 0
-  seen = 0
+  seen: Seen = 0
+  /** What actions show that change nothing. */
+  seenInVain: Seen = 0
   taken: Taken = { node: 0, event: 0, packet: -1, left: -1, isCopy: false }
   readonly tables: Tables
   readonly canonical: Canonical
@@ -59,12 +79,13 @@ export class Successors {
   private readonly packets = new Int32Array(64)
   private visit: (finding: Finding | undefined) => void = () => {}
 
-  constructor(bounds: Bounds, tables: Tables, tally: Tally) {
+  constructor(bounds: Bounds, tables: Tables, { isFixed, tally }: Pick<Rules, "isFixed" | "tally">) {
     const stride = strideOf(bounds)
     this.bounds = bounds
     this.tables = tables
-    this.history = new History(tables, bounds.nodes, tally)
-    this.canonical = new Canonical(tables, bounds.nodes, stride)
+    const configuration = configurationAtFirst(bounds)
+    this.history = new History(tables, { nodes: bounds.nodes, tally, configuration, isFixed })
+    this.canonical = new Canonical(tables, kindsOf(bounds), stride)
     this.next = new Int32Array(stride)
     this.state = new Int32Array(stride)
     this.work = new Int32Array(bounds.nodes + historyLength)
@@ -73,21 +94,41 @@ export class Successors {
     this.cut = cut as Record<Cut, number>
   }
 
-  /** Puts the state in which every server is new into `next`. */
+  /** Puts the state that the search begins with into `next`. */
   initial(): void {
     const { bounds, tables, work } = this
+    const kinds = kindsOf(bounds)
+    work.fill(0, bounds.nodes)
     for (let node = 0; node < bounds.nodes; node++) {
       const id = idOf(node)
-      const off = tables.server({ id, state: undefined, disk: noDisk, jobs: [], applied: 0, lives: noLives })
+      const disk = newDisk(configurationOf(kinds[node] === "newcomer" ? unknown : configurationAtFirst(bounds)))
+      const off = tables.server({ id, state: undefined, disk, jobs: [], applied: 0, lives: noLives })
       work[node] = tables.transition(off, Events.start).to
     }
-    work.fill(0, bounds.nodes)
+    // Elected, and then heard once more: everybody knows that its no-op is committed.
+    if (bounds.begins === "led") { for (let i = 0; i < 2; i++) this.settle(0, Events.tick) }
     for (const budget of budgets) {
       const { shift, word } = places[budget]
       const at = bounds.nodes + word
       work[at] = (work[at] ?? 0) | (bounds[budget] << shift)
     }
     this.canonical.write(work, this.packets, 0, this.next)
+  }
+
+  /** `event` at `node`, and all that follows from it if nothing is lost or late. */
+  private settle(node: number, event: number): void {
+    const { history, tables, work } = this
+    const queue = [{ node, event }]
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const before = work[next.node] ?? 0
+      const { commits, finding, sent, to } = tables.transition(before, next.event)
+      if (finding !== undefined) throw new Violation(finding.property, finding.detail)
+      work[next.node] = to
+      if (to !== before) history.saw(work, next.node, tables.factsOf(before), tables.factsOf(to), commits)
+      for (const packet of sent) queue.push({ node: tables.packetOf(packet).to, event: Events.deliver(packet, false) })
+      const { groupMax } = tables.factsOf(to)
+      if (groupMax > 0) queue.unshift({ node: next.node, event: Events.flushFirst + groupMax })
+    }
   }
 
   /** Calls `visit` after every action that can follow the state at `offset` of `states`. */
@@ -153,8 +194,10 @@ export class Successors {
     }
   }
 
-  private eachOfLeader(node: number, { receivers, restoring }: ServerFacts): void {
+  private eachOfLeader(node: number, { isHandingOver, receivers, restoring }: ServerFacts): void {
     const { bounds } = this
+    if (isHandingOver) this.step(node, Events.transferOver, -1, undefined)
+    this.eachChange(node)
     if (bounds.elections === "pre-vote" && bounds.nodes > 1) this.step(node, Events.quorumLost, -1, undefined)
     if (this.left("proposals")) this.step(node, Events.propose, -1, "proposals")
     if (this.left("reads")) this.step(node, Events.readFirst + this.committed(), -1, "reads")
@@ -167,6 +210,31 @@ export class Successors {
     for (let peer = 0; peer < bounds.nodes; peer++) {
       if (peer !== node) this.step(node, Events.loseFirst + peer, -1, "losses")
     }
+  }
+
+  /** Changes and transfers of every kind, to and of every server. */
+  private eachChange(node: number): void {
+    const { nodes, wishes } = this.bounds
+    const isLeft = wishes.length > 0 && this.left("changes")
+    for (let one = 0; one < nodes; one++) {
+      for (const wish of isLeft ? wishes : []) {
+        if (!Events.isAboutTwo(wish)) this.stepUnlessInVain(node, Events.change(wish, one, one), "changes")
+        for (let other = 0; other < nodes && Events.isAboutTwo(wish); other++) {
+          if (other !== one) this.stepUnlessInVain(node, Events.change(wish, one, other), "changes")
+        }
+      }
+      if (this.left("transfers") && one !== node) {
+        this.stepUnlessInVain(node, Events.transferFirst + one, "transfers")
+      }
+    }
+  }
+
+  /** What is refused costs nothing. */
+  private stepUnlessInVain(node: number, event: number, budget: Budget): void {
+    const server = this.state[node] ?? 0
+    const { finding, seen, sent, to } = this.tables.transition(server, event)
+    if (finding === undefined && to === server && sent.length === 0) this.seenInVain = either(this.seenInVain, seen)
+    else this.step(node, event, -1, budget)
   }
 
   private eachOfPacket(packet: number, at: number): void {
@@ -193,6 +261,7 @@ export class Successors {
     if (late === "lease" && receiver.hasLease) this.step(to, event, at, undefined)
     if (late === "question" && receiver.isAsking && this.left("repeats")) this.step(to, event, at, "repeats")
     // The other pieces are still under way.
+    if (late === "preference" && receiver.isRetiring) this.step(to, event, at, undefined)
     if (late === "piece") this.step(to, event, -1, undefined)
   }
 
@@ -204,7 +273,7 @@ export class Successors {
   private step(node: number, event: number, at: number, budget: Budget | undefined): void {
     const { bounds, tables } = this
     const server = this.state[node] ?? 0
-    const { crashes, finding, seen, sent, to } = tables.transition(server, event)
+    const { commits, crashes, finding, seen, sent, to } = tables.transition(server, event)
     const packet = Events.packetIn(event)
     const isCopy = budget === "duplicates"
     this.note(node, event, packet, -1, isCopy)
@@ -213,7 +282,7 @@ export class Successors {
     if (facts.term > bounds.terms) this.cut.terms++
     else if (facts.logLength > bounds.log) this.cut.log++
     else {
-      this.emit(node, to, sent, budget, seen, at)
+      this.emit(node, to, sent, budget, seen, at, commits)
       // A crash in the middle costs one of the crashes; a budget of its own action is spared, which only allows more.
       if (crashes.length === 0 || Events.isStart(event) || !this.left("crashes")) return
       try {
@@ -238,8 +307,9 @@ export class Successors {
     to: number,
     sent: ReadonlyArray<number>,
     budget: Budget | undefined,
-    seen: number,
-    consumed = -1
+    seen: Seen,
+    consumed = -1,
+    commits = noCommits
   ): void {
     const { bounds, state, tables, work } = this
     const first = bounds.nodes + historyLength
@@ -259,7 +329,7 @@ export class Successors {
     this.seen = seen
     if (before !== to) {
       try {
-        this.seen |= this.history.saw(work, node, tables.factsOf(before), tables.factsOf(to))
+        this.seen = either(seen, this.history.saw(work, node, tables.factsOf(before), tables.factsOf(to), commits))
       } catch (error) {
         if (!(error instanceof Violation)) throw error
         return this.found(error.finding)

@@ -7,15 +7,17 @@ import { crashed } from "./Disk.ts"
 import { keyOfPacket, keyOfServer } from "./Encoding.ts"
 import * as Events from "./Events.ts"
 import { down, factsOf, factsOfPacket, leading, type PacketFacts, roles, type ServerFacts } from "./Facts.ts"
+import { idOf } from "./numbering.ts"
 import { PairMap } from "./PairMap.ts"
-import { bitOf, demand, type Finding, Violation } from "./Properties.ts"
-import { lifeOf, type Packet, type Rules, type Server, wreck, writesOf } from "./Server.ts"
-import { idOf, type Permutation, type Rename, renamePacket, renameServer, renaming } from "./Symmetry.ts"
+import { bitOf, demand, either, type Finding, type Seen, Violation } from "./Properties.ts"
+import { type Commit, lifeOf, type Packet, type Rules, type Server, wreck, writesOf } from "./Server.ts"
+import { type Permutation, type Rename, renamePacket, renameServer, renaming } from "./Symmetry.ts"
 
 export interface Transition {
   readonly to: number
   readonly sent: ReadonlyArray<number>
-  readonly seen: number
+  readonly seen: Seen
+  readonly commits: ReadonlyArray<Commit>
   readonly finding: Finding | undefined
   /** The server as a crash in the middle leaves it, after so many messages. */
   readonly crashes: ReadonlyArray<{ readonly to: number; readonly left: number }>
@@ -25,7 +27,7 @@ export interface Transition {
 export interface Interrupted {
   readonly to: number
   readonly sent: ReadonlyArray<number>
-  readonly seen: number
+  readonly seen: Seen
 }
 
 export class Tables {
@@ -151,12 +153,13 @@ export class Tables {
         to: this.server(outcome.server),
         sent: outcome.sent.map((packet) => this.packet(packet)),
         seen: outcome.seen,
+        commits: outcome.commits,
         finding: undefined,
         crashes: outcome.cuts.map(({ disk, left }) => ({ to: this.server(wreck(outcome.server, disk)), left }))
       }
     } catch (error) {
       if (!(error instanceof Violation)) throw error
-      return { to: number, sent: [], seen: 0, finding: error.finding, crashes: [] }
+      return { to: number, sent: [], seen: 0, commits: [], finding: error.finding, crashes: [] }
     }
   }
 
@@ -216,11 +219,11 @@ export class Tables {
         return message._tag === "RequestVoteResponse" && message.voteGranted
       })
       const seen = losesVote ? bitOf("a voter crashes between its write and its vote") : 0
-      return [{ to, sent: transition.sent.slice(0, left), seen: seen | this.seenInWreck(to) }]
+      return [{ to, sent: transition.sent.slice(0, left), seen: either(seen, this.seenInWreck(to)) }]
     })
   }
 
-  seenInWreck(server: number): number {
+  seenInWreck(server: number): Seen {
     return this.factsOf(server).needsRepair ? bitOf("power is lost between an installed snapshot and its log") : 0
   }
 
@@ -237,7 +240,8 @@ export class Tables {
     if (awaitedBy === "any") return false
     const facts = this.factsOf(server)
     if (awaitedBy === "asker" && !this.isAnswered(packet, facts)) return false
-    if (awaitedBy === "pre-candidate" ? term >= facts.diskTerm : term > facts.diskTerm) return false
+    const isEarlier = awaitedBy === "pre-candidate" || awaitedBy === "successor"
+    if (isEarlier ? term >= facts.diskTerm : term > facts.diskTerm) return false
     if (facts.role === down) return true
     if (awaitedBy === "candidate" && facts.term === term && roles[facts.role] === "Candidate") return false
     if (awaitedBy === "leader" && facts.term === term && facts.role === leading) return false

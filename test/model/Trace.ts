@@ -1,20 +1,36 @@
 /**
  * How a state was reached, one line per action in fixed columns. States were renamed on the way; here every server keeps its name.
  */
+import type { Entry } from "../../src/domain/Entry.ts"
+import { codeOf, shownCode } from "./Configurations.ts"
 import * as Events from "./Events.ts"
 import { roles } from "./Facts.ts"
 import { shown } from "./LogCode.ts"
+import { idOf } from "./numbering.ts"
 import type { Packet } from "./Server.ts"
 import type { Successors, Taken } from "./Successors.ts"
-import { idOf } from "./Symmetry.ts"
 import type { Tables } from "./Tables.ts"
 import type { Visited } from "./Visited.ts"
 
-const termsOf = (entries: ReadonlyArray<{ readonly term: number }>): string => entries.map((e) => e.term).join(" ")
+type NameOf = (node: number) => string
 
-const textOf = (message: Packet["message"]): string => {
+const named = (text: string, nameOf: NameOf): string =>
+  text.replace(/\bn([1-9])\b/g, (_, number) => nameOf(Number(number) - 1))
+
+/** Their terms, and the configurations among them. */
+const shownEntries = (entries: ReadonlyArray<Entry>, nameOf: NameOf): string =>
+  entries.map(({ payload, term }) =>
+    payload._tag === "Configuration"
+      ? `${term}:${named(shownCode(codeOf(payload.configuration)), nameOf)}`
+      : String(term)
+  ).join(" ")
+
+const textOf = (message: Packet["message"], nameOf: NameOf): string => {
   switch (message._tag) {
     case "RequestVote":
+      return `RequestVote t${message.term} last ${message.last.term}.${message.last.index}${
+        message.isTransfer ? ", as told" : ""
+      }`
     case "RequestPreVote":
       return `${message._tag} t${message.term} last ${message.last.term}.${message.last.index}`
     case "RequestVoteResponse":
@@ -22,7 +38,7 @@ const textOf = (message: Packet["message"]): string => {
       return `${message._tag} t${message.term} ${message.voteGranted ? "granted" : "denied"}`
     case "AppendEntries":
       return `AppendEntries t${message.term} prev ${message.prev.term}.${message.prev.index} [${
-        termsOf(message.entries)
+        shownEntries(message.entries, nameOf)
       }] commit ${message.leaderCommit} round ${message.round}`
     case "AppendEntriesResponse": {
       const { result } = message
@@ -39,9 +55,12 @@ const textOf = (message: Packet["message"]): string => {
       return `RequestReadIndex t${message.term} ask ${message.ask}`
     case "RequestReadIndexResponse":
       return `RequestReadIndexResponse t${message.term} ask ${message.ask} index ${message.readIndex ?? "-"}`
+    case "TimeoutNow":
+      return `TimeoutNow t${message.term}`
     case "InstallSnapshot": {
-      const { last, sizeBytes } = message.snapshot
-      return `InstallSnapshot t${message.term} last ${last.term}.${last.index} of [${shown(sizeBytes)}]`
+      const { configuration, last, sizeBytes } = message.snapshot
+      const members = named(shownCode(codeOf(configuration)), nameOf)
+      return `InstallSnapshot t${message.term} last ${last.term}.${last.index} of [${shown(sizeBytes)}] ${members}`
     }
     default:
       return message satisfies never
@@ -88,7 +107,7 @@ export class Tracer {
     const following = new Int32Array(next)
     /** By position in the canonical state, the name that the server started with. */
     let names = tables.permutations[0]?.map((_, i) => i) ?? []
-    let named = detail
+    let said = detail
     const lines = [columns(header)]
     ordinals.forEach((wanted, i) => {
       let line = ""
@@ -98,7 +117,7 @@ export class Tracer {
         const { taken } = this.successors
         const text = describe(tables, taken, names)
         if (finding !== undefined) {
-          named = detail.replace(/\bn([1-9])\b/g, (_, number) => idOf(names[Number(number) - 1] ?? 0))
+          said = named(detail, (node) => idOf(renamed[node] ?? 0))
           line = columns([i + 1, idOf(names[taken.node] ?? 0), "", "", "", "", "", text])
           return
         }
@@ -114,11 +133,9 @@ export class Tracer {
       current.set(following)
       lines.push(line)
     })
-    return { trace: lines, detail: named }
+    return { trace: lines, detail: said }
   }
 }
-
-type NameOf = (node: number) => string
 
 const describe = (tables: Tables, taken: Taken, names: ReadonlyArray<number>): string => {
   const { event, isCopy, left, packet } = taken
@@ -127,10 +144,11 @@ const describe = (tables: Tables, taken: Taken, names: ReadonlyArray<number>): s
   if (event === "crash") return `loses power${left > 0 ? `, part of a write survives (${left})` : ""}`
   if (packet < 0) return event === "drop" ? "lost" : `${describeOwn(event, nameOf)}${cut}`
   const { from, late, packet: { message } } = tables.packetOf(packet)
-  const text = `${nameOf(from)}: ${textOf(message)}`
+  const text = `${nameOf(from)}: ${textOf(message, nameOf)}`
   if (event === "drop") return `lost, from ${text}`
   if (!Events.isLate(event)) return `hears ${text}${isCopy ? " (it arrives again later)" : ""}${cut}`
   if (late === "piece") return `hears a piece, from ${text}${cut}`
+  if (late === "preference") return `hears ${text}, and prefers another one${cut}`
   return `hears ${text}, ${late === "lease" ? "its lease over" : "its question overdue"}${cut}`
 }
 
@@ -145,6 +163,10 @@ const describeOwn = (event: number, nameOf: NameOf): string => {
   if (event === Events.quorumLost) return "its deadline comes, and it has heard no majority"
   if (event === Events.snapshotFailed) return "could not take a snapshot"
   if (event === Events.propose) return "takes a proposal"
+  if (event === Events.transferOver) return "has waited for its successor long enough"
+  if (Events.isChange(event)) {
+    return Events.changesOf(event).map(({ _tag, id }) => `is to ${_tag.toLowerCase()} ${named(id, nameOf)}`).join(", ")
+  }
   if (event >= Events.flushFirst) {
     const group = event - Events.flushFirst
     return `makes its ${group === 1 ? "oldest write" : `${group} oldest writes, as one,`} durable`
@@ -152,6 +174,7 @@ const describeOwn = (event: number, nameOf: NameOf): string => {
   if (event >= Events.snapshotFirst) return `has taken a snapshot that ends at ${event - Events.snapshotFirst}`
   if (event >= Events.askFirst) return `takes a read for its leader; ${event - Events.askFirst} are committed`
   if (event >= Events.readFirst) return `takes a read; ${event - Events.readFirst} are committed`
+  if (event >= Events.transferFirst) return `is to hand over to ${nameOf(event - Events.transferFirst)}`
   if (event >= Events.sentFirst) return `takes the snapshot for sent to ${nameOf(event - Events.sentFirst)}`
   if (event >= Events.resendFirst) return `sends ${nameOf(event - Events.resendFirst)} the snapshot once more`
   return `hears that messages to ${nameOf(event - Events.loseFirst)} were lost`

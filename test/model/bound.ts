@@ -16,7 +16,9 @@ export const budgets = [
   "snapshots",
   "damages",
   "asks",
-  "repeats"
+  "repeats",
+  "changes",
+  "transfers"
 ] as const
 
 export type Budget = (typeof budgets)[number]
@@ -25,6 +27,18 @@ export type Budget = (typeof budgets)[number]
 export const limits = ["nodes", "terms", "log", "messages", "depth"] as const
 
 export type Limit = (typeof limits)[number]
+
+/** What may be asked of the configuration, with any servers. The last one is two changes at once, by way of both majorities. */
+export const wishes = [
+  "add a voter",
+  "add a learner",
+  "promote",
+  "demote",
+  "remove",
+  "remove one and promote another"
+] as const
+
+export type Wish = (typeof wishes)[number]
 
 export interface Bounds extends Readonly<Record<Budget | Limit, number>> {
   readonly name: string
@@ -38,6 +52,13 @@ export interface Bounds extends Readonly<Record<Budget | Limit, number>> {
   readonly appendEntriesMax: number
   readonly inflightMessagesMax: number
   readonly logTailEntriesMax: number
+  /** How many of the servers are learners at first, and how many belong to no cluster and have nothing. The others are voters. */
+  readonly learners: number
+  readonly newcomers: number
+  /** Which changes are asked for, `changes` times at most. */
+  readonly wishes: ReadonlyArray<Wish>
+  /** All servers are new; or the first one leads term 1, its no-op is committed, and everybody has heard of it. */
+  readonly begins: "new" | "led"
   /** What must be reached within the bound. */
   readonly sometimes: ReadonlyArray<Sometimes>
   /** Whether `npm test` searches it. */
@@ -64,12 +85,18 @@ const small: Bounds = {
   damages: 0,
   asks: 0,
   repeats: 0,
+  changes: 0,
+  transfers: 0,
   elections: "paper",
   disks: "queued",
   torn: false,
   appendEntriesMax: 1,
   inflightMessagesMax: 1,
   logTailEntriesMax: 0,
+  learners: 0,
+  newcomers: 0,
+  wishes: [],
+  begins: "new",
   sometimes: [],
   inTests: false
 }
@@ -79,7 +106,7 @@ export const custom = (overrides: Partial<Bounds>): Bounds => ({ ...small, ...ov
 /** What cannot be searched: fields of the packed state hold no more. */
 export const problems = (bounds: Bounds): ReadonlyArray<string> => {
   const most: Readonly<Record<string, readonly [number, number]>> = {
-    nodes: [1, 3],
+    nodes: [1, 4],
     terms: [1, 7],
     log: [1, 6],
     messages: [1, 24],
@@ -87,16 +114,20 @@ export const problems = (bounds: Bounds): ReadonlyArray<string> => {
     appendEntriesMax: [1, 7],
     inflightMessagesMax: [1, 7],
     logTailEntriesMax: [0, 7],
+    learners: [0, 3],
+    newcomers: [0, 3],
     ...Object.fromEntries(budgets.map((budget) => [budget, [0, 7] as const]))
   }
   const lives = bounds.asks > 0 && bounds.crashes > 3
     ? ["with asks a path has at most 3 crashes: there are 7 lives"]
     : []
+  const voters = bounds.nodes - bounds.learners - bounds.newcomers
+  const members = voters < 1 ? ["a cluster needs at least one voter"] : []
   const wrong = Object.entries(most).flatMap(([name, [from, to]]) => {
     const value = Number(Object.entries(bounds).find(([key]) => key === name)?.[1])
     return Number.isInteger(value) && value >= from && value <= to
       ? []
       : [`${name} must be a whole number from ${from} to ${to}, but is ${value}`]
   })
-  return [...wrong, ...lives]
+  return [...wrong, ...lives, ...members]
 }

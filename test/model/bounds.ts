@@ -2,6 +2,7 @@
  * The bounds that have a name. Those of `npm test` first: seconds each. The others are for a night, or a cup of tea.
  */
 import { type Bounds, custom } from "./bound.ts"
+import { membershipBounds } from "./membershipBounds.ts"
 import type { Sometimes } from "./Properties.ts"
 import { snapshotBounds } from "./snapshotBounds.ts"
 
@@ -211,7 +212,7 @@ const withoutSnapshots: ReadonlyArray<Bounds> = [
   })
 ]
 
-export const named: ReadonlyArray<Bounds> = [...withoutSnapshots, ...snapshotBounds]
+export const named: ReadonlyArray<Bounds> = [...withoutSnapshots, ...snapshotBounds, ...membershipBounds]
   .toSorted((a, b) => Number(b.inTests) - Number(a.inTests))
 
 export const byName = (name: string): Bounds | undefined => named.find((bounds) => bounds.name === name)

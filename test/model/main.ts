@@ -2,7 +2,7 @@
  * Searches what the core can do within a bound: `node test/model/main.ts [--bound NAME] [--json]`.
  */
 import { parseArgs } from "node:util"
-import { type Bounds, budgets, custom, limits, problems } from "./bound.ts"
+import { type Bounds, budgets, custom, limits, problems, type Wish, wishes } from "./bound.ts"
 import { byName, named } from "./bounds.ts"
 import { always, type Sometimes, sometimes } from "./Properties.ts"
 import { explore, isPassed, type Progressed, type Result } from "./Search.ts"
@@ -14,8 +14,12 @@ const usage = `Usage: node test/model/main.ts [options]
                        the largest of each in a state
   --crashes N --drops N --duplicates N --proposals N --reads N
   --heartbeats N --timeouts N --losses N --snapshots N --damages N
-  --asks N --repeats N
+  --asks N --repeats N --changes N --transfers N
                        how often each may happen on one path (timeouts: 7 is no limit)
+  --learners N --newcomers N
+                       how many of the nodes are learners, or belong to no cluster, at first
+  --wish NAME          what may be asked of the configuration, if not all of: ${wishes.join(", ")}
+  --led                begins where the first node leads
   --append-entries N --inflight N --log-tail N
                        appendEntriesMax, inflightMessagesMax and logTailEntriesMax
   --pre-vote           with pre-vote, check-quorum and leader stickiness
@@ -30,7 +34,16 @@ Without a bound and without any of its parts it searches those that npm test doe
 
 class Misuse extends Error {}
 
-const numbers = [...budgets, ...limits, "append-entries", "inflight", "log-tail", "minutes"] as const
+const numbers = [
+  ...budgets,
+  ...limits,
+  "learners",
+  "newcomers",
+  "append-entries",
+  "inflight",
+  "log-tail",
+  "minutes"
+] as const
 
 const parse = (args: ReadonlyArray<string>) => {
   const flag = { type: "boolean" } as const
@@ -45,6 +58,8 @@ const parse = (args: ReadonlyArray<string>) => {
         "pre-vote": flag,
         "wait-for-disk": flag,
         torn: flag,
+        led: flag,
+        wish: { type: "string", multiple: true } as const,
         ...Object.fromEntries(numbers.map((name) => [name, text] as const))
       }
     }).values
@@ -53,7 +68,7 @@ const parse = (args: ReadonlyArray<string>) => {
   }
 }
 
-type Given = Readonly<Record<string, string | boolean | undefined>>
+type Given = Readonly<Record<string, string | boolean | ReadonlyArray<string> | undefined>>
 
 const numberIn = (given: Given, name: string): number | undefined => {
   const value = given[name]
@@ -64,6 +79,15 @@ const numberIn = (given: Given, name: string): number | undefined => {
   return Number(value)
 }
 
+const wishesIn = (asked: Given[string]): ReadonlyArray<Wish> => {
+  const names = Array.isArray(asked) ? asked.map(String) : wishes
+  return names.map((name) => {
+    const wish = wishes.find((one) => one === name)
+    if (wish === undefined) throw new Misuse(`no wish ${name}; there are ${wishes.join(", ")}`)
+    return wish
+  })
+}
+
 const overridesIn = (given: Given): Partial<Bounds> => {
   const found: Array<readonly [string, unknown]> = [...budgets, ...limits].map((name) => [name, numberIn(given, name)])
   found.push(
@@ -71,6 +95,9 @@ const overridesIn = (given: Given): Partial<Bounds> => {
     ["inflightMessagesMax", numberIn(given, "inflight")],
     ["logTailEntriesMax", numberIn(given, "log-tail")]
   )
+  found.push(["learners", numberIn(given, "learners")], ["newcomers", numberIn(given, "newcomers")])
+  if (given["led"] === true) found.push(["begins", "led"])
+  if (given["changes"] !== undefined || given["wish"] !== undefined) found.push(["wishes", wishesIn(given["wish"])])
   if (given["pre-vote"] === true) found.push(["elections", "pre-vote"])
   if (given["wait-for-disk"] === true) found.push(["disks", "waited for"])
   if (given["torn"] === true) found.push(["torn", true])
@@ -102,6 +129,10 @@ const printBounds = (bounds: Bounds): void => {
       + `appendEntriesMax ${bounds.appendEntriesMax}, inflightMessagesMax ${bounds.inflightMessagesMax}, `
       + `logTailEntriesMax ${bounds.logTailEntriesMax}`
   )
+  if (bounds.wishes.length === 0 && bounds.begins === "new") return
+  const first = bounds.begins === "led" ? "a leader" : "all new"
+  const others = `${bounds.learners} learners, ${bounds.newcomers} newcomers`
+  out(`  begins with ${first}, ${others}; may be asked to ${bounds.wishes.join(", ") || "change nothing"}`)
 }
 
 const printProgress = ({ frontier, level, ms, states }: Progressed): void => {

@@ -40,6 +40,10 @@ describe("every state within the bound", () => {
 const seesEverything = "a read sees everything committed before it (rules R1, R2)"
 const waitsForDisk = "AppendEntriesResponse waits for the disk (L6, V1)"
 const isKept = "a snapshot that is to be installed is kept"
+const isWhatTheLogSays = "the configuration in force is what the log says (rule M2)"
+const changesInTurn = "the configuration changes when what came before is committed (rules M1, M3)"
+const isOnMajority = "a commit is on the disks of a majority (rule L6)"
+const isGone = "who was removed neither leads nor stands (rule M6)"
 
 /** What is found, where, and at most how many states it takes; `false` as invariants leaves only what shows from outside. */
 const caught: ReadonlyArray<readonly [PlantedBug, string, Options["invariants"], string, number]> = [
@@ -76,7 +80,14 @@ const caught: ReadonlyArray<readonly [PlantedBug, string, Options["invariants"],
     "what a disk gives up its snapshot stands for",
     20_000
   ],
-  ["a log that went another way stays", "snapshots", true, "State Machine Safety", 100_000],
+  [
+    "a log that went another way stays",
+    "snapshots",
+    true,
+    "it is known which configuration a log begins with (M2)",
+    100_000
+  ],
+  ["a log that went another way stays", "snapshots", false, "State Machine Safety", 100_000],
   [
     "a log that holds more gives way",
     "lost-snapshots",
@@ -111,7 +122,43 @@ const caught: ReadonlyArray<readonly [PlantedBug, string, Options["invariants"],
     "an answer to an earlier life confirms no read",
     40_000
   ],
-  ["every life asks the same questions", "lives", true, seesEverything, 100_000]
+  ["every life asks the same questions", "lives", true, seesEverything, 100_000],
+  ["a change waits for no entry of its leader's term", "removals", true, changesInTurn, 500],
+  ["a configuration is not rolled back", "removals", true, isWhatTheLogSays, 1_000],
+  ["a configuration is in force once it is committed", "removals", true, isWhatTheLogSays, 10],
+  ["a configuration is in force once it is committed", "removals", false, "Log Matching", 50],
+  ["a restart forgets the configurations in the log", "removals-crashes", true, isWhatTheLogSays, 100],
+  ["a restart forgets the configurations in the log", "removals-crashes", false, "Log Matching", 1_000],
+  ["a change begins while another one is pending", "removals", true, changesInTurn, 50],
+  ["a change begins while another one is pending", "removals", false, "Leader Completeness", 2_000],
+  ["only the new majority commits while two are needed", "joint", false, isOnMajority, 300],
+  [
+    "only the new voters elect while two majorities are needed",
+    "joint",
+    true,
+    "an election is won by the majorities of the configuration in force (rules V7, M4, M5)",
+    2_000
+  ],
+  ["a joint configuration is left before its commit", "joint", true, changesInTurn, 50],
+  ["a joint configuration is left before its commit", "joint", false, "Leader Completeness", 20_000],
+  ["a learner's match counts", "learners", false, isOnMajority, 50],
+  ["a leader that removed itself counts itself", "removals", false, isOnMajority, 100],
+  ["a leader that removed itself goes on", "removals", true, isGone, 500],
+  ["a server that was removed stands for election", "removals", true, isGone, 1_000],
+  [
+    "a proposal is taken while leadership is handed over",
+    "transfers",
+    true,
+    "nothing is proposed while leadership is handed over (rule M7)",
+    50
+  ],
+  [
+    "a successor is told before it has the log",
+    "transfers",
+    true,
+    "a successor is told by its leader, and has its log (rule M7)",
+    50
+  ]
 ]
 
 /** No state that they lead to is wrong; what they keep from happening shows that they are. */

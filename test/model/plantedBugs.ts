@@ -6,26 +6,17 @@ import { type EntryId, isUpToDate } from "../../src/domain/Entry.ts"
 import * as Log from "../../src/domain/Log.ts"
 import { isLeader, make, type NodeState } from "../../src/domain/NodeState.ts"
 import * as Quorum from "../../src/domain/Quorum.ts"
-import { step, type Stepped } from "../../src/domain/Step.ts"
+import { step } from "../../src/domain/Step.ts"
+import { membershipBugs } from "./plantedMembershipBugs.ts"
 import { snapshotBugs } from "./plantedSnapshotBugs.ts"
-import { after, type Core, early, hearing } from "./planting.ts"
-
-/** A higher commit index, and what follows from it. */
-const committing = ({ commands, state }: Stepped, commitIndex: number): Stepped => {
-  if (commitIndex <= state.commitIndex) return { commands, state }
-  const from = commands.find((command) => command._tag === "Apply")?.from ?? state.commitIndex + 1
-  return {
-    state: { ...state, commitIndex },
-    commands: [...commands.filter((command) => command._tag !== "Apply"), { _tag: "Apply", from, to: commitIndex }]
-  }
-}
+import { after, committing, type Core, early, hearing } from "./planting.ts"
 
 const commitOldTermsByCounting = after((_, event, stepped) => {
   const { state } = stepped
   if (event._tag !== "Received" || !isLeader(state)) return stepped
   return committing(
     stepped,
-    Quorum.reachedByQuorum(state.configuration, (id) => state.role.progress.get(id)?.matchIndex ?? 0)
+    Quorum.reachedByQuorum(state.configuration.latest, (id) => state.role.progress.get(id)?.matchIndex ?? 0)
   )
 })
 
@@ -172,7 +163,8 @@ export const plantedBugs = {
   "a vote of an older term counts": staleVoteCounts,
   "a denial's term is not adopted": denialNotAdopted,
   "a rejection is ignored": rejectionIsIgnored,
-  ...snapshotBugs
+  ...snapshotBugs,
+  ...membershipBugs
 } as const satisfies Record<string, Core>
 
 export type PlantedBug = keyof typeof plantedBugs

@@ -3,7 +3,7 @@
  */
 import type { Command, Install } from "../../src/domain/Command.ts"
 import * as Log from "../../src/domain/Log.ts"
-import { isLeader, make, type NodeState } from "../../src/domain/NodeState.ts"
+import { configurationAt, isLeader, make, type NodeState } from "../../src/domain/NodeState.ts"
 import type { Snapshot } from "../../src/domain/Snapshot.ts"
 import { step } from "../../src/domain/Step.ts"
 import { after, type Core, early, hearing } from "./planting.ts"
@@ -12,7 +12,7 @@ const logIsCompactedPastItsSnapshot = after((_, event, { commands, state }) => {
   const index = state.commitIndex
   if (event._tag !== "SnapshotTaken" || index <= state.log.prev.index) return { commands, state }
   const log = Log.compact(state.log, index)
-  const { configuration } = state
+  const configuration = configurationAt(state, index)
   const others = commands.filter((command) => command._tag !== "Compact")
   return {
     state: { ...state, log },

@@ -39,3 +39,13 @@ export const early = (isEarly: (send: Send, write: Write) => boolean): Core =>
       ]
     })
   }))
+
+/** A higher commit index, and what follows from it. */
+export const committing = ({ commands, state }: Stepped, commitIndex: number): Stepped => {
+  if (commitIndex <= state.commitIndex) return { commands, state }
+  const from = commands.find((command) => command._tag === "Apply")?.from ?? state.commitIndex + 1
+  return {
+    state: { ...state, commitIndex },
+    commands: [...commands.filter((command) => command._tag !== "Apply"), { _tag: "Apply", from, to: commitIndex }]
+  }
+}

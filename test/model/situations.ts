@@ -8,10 +8,11 @@ import * as Log from "../../src/domain/Log.ts"
 import type { Message } from "../../src/domain/Message.ts"
 import { isLeader, needsSnapshot, type NodeState } from "../../src/domain/NodeState.ts"
 import * as Quorum from "../../src/domain/Quorum.ts"
-import { bitOf, type Sometimes } from "./Properties.ts"
+import { seenInMembership } from "./membershipSituations.ts"
+import { bitOf, either, type Seen, type Sometimes } from "./Properties.ts"
 import { lifeOf } from "./Server.ts"
 
-type Seen = (property: Sometimes, is: boolean) => void
+type See = (property: Sometimes, is: boolean) => void
 
 /** `waiting` is what waited for the disk before. */
 export const seenInStep = (
@@ -20,10 +21,10 @@ export const seenInStep = (
   after: NodeState,
   commands: ReadonlyArray<Command>,
   waiting: ReadonlyArray<Write>
-): number => {
-  let bits = 0
-  const see: Seen = (property, is) => {
-    if (is) bits |= bitOf(property)
+): Seen => {
+  let seen: Seen = 0
+  const see: See = (property, is) => {
+    if (is) seen = either(seen, bitOf(property))
   }
   const leads = isLeader(after) && !isLeader(before)
   see("a leader is elected", leads)
@@ -32,7 +33,7 @@ export const seenInStep = (
   const isServed = commands.some((command) => command._tag === "ServeRead")
   see("a read is served", isServed)
   see("a read of a follower is served", isServed && !isLeader(before))
-  const isRefused = commands.some((command) => command._tag === "Refuse")
+  const isRefused = commands.some((command) => command._tag === "Refuse" && command.refusal._tag === "NotLeader")
   see("a read is refused because its leader stepped down", isRefused && isLeader(before) && !isLeader(after))
   const isUnanswered = sentIn(commands).some((message) =>
     message._tag === "RequestReadIndexResponse" && message.readIndex === undefined
@@ -49,7 +50,8 @@ export const seenInStep = (
     "entries are appended while an install waits for the disk",
     isAppended && waiting.some(({ install }) => install !== undefined)
   )
-  return bits
+  seenInMembership(before, event, after, commands, see)
+  return seen
 }
 
 const sentIn = (commands: ReadonlyArray<Command>): ReadonlyArray<Message> =>
@@ -60,7 +62,7 @@ const seenInInstall = (
   after: NodeState,
   index: number,
   commands: ReadonlyArray<Command>,
-  see: Seen
+  see: See
 ): void => {
   const isInstalled = commands.some((command) => command._tag === "Restore")
   const isKept = after.log === before.log
@@ -80,7 +82,7 @@ const seenInMessage = (
   message: Message,
   after: NodeState,
   commands: ReadonlyArray<Command>,
-  see: Seen
+  see: See
 ): void => {
   const answers = sentIn(commands)
   switch (message._tag) {
@@ -115,6 +117,7 @@ const seenInMessage = (
       return
     case "RequestVoteResponse":
     case "RequestReadIndex":
+    case "TimeoutNow":
       return
     default:
       return message satisfies never
@@ -127,7 +130,7 @@ const seenInAnswer = (
   isMatch: boolean,
   after: NodeState,
   commands: ReadonlyArray<Command>,
-  see: Seen
+  see: See
 ): void => {
   if (!isLeader(before) || !isLeader(after)) return
   const earlier = before.role.progress.get(from)
@@ -138,14 +141,14 @@ const seenInAnswer = (
   // A probe starts right before the no-op: further back it went because of a rejection.
   const isBack = earlier?._tag === "Probe" && earlier.nextIndex < termStartIndex
   see("a rejection is repaired", isBack && progress.get(from)?._tag === "Replicate")
-  const reached = Quorum.reachedByQuorum(after.configuration, (id) => progress.get(id)?.matchIndex ?? 0)
+  const reached = Quorum.reachedByQuorum(after.configuration.latest, (id) => progress.get(id)?.matchIndex ?? 0)
   see(
     "an older term's entry is on a majority and not committed by counting",
     reached > after.commitIndex && (Log.termAt(after.log, reached) ?? after.term) < after.term
   )
 }
 
-export const seenInGroup = (writes: ReadonlyArray<Write>): number => {
+export const seenInGroup = (writes: ReadonlyArray<Write>): Seen => {
   const withEntries = writes.filter((write) => write.entries.length > 0)
   const isCut = withEntries.some((write, i) => {
     const earlier = withEntries[i - 1]?.entries

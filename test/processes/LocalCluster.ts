@@ -22,6 +22,8 @@ export interface LocalNode {
   readonly start: Effect.Effect<void>
   /** Sends the signal and waits for the process to end; its exit code, or null where the signal ended it. */
   readonly stop: (signal: NodeJS.Signals) => Effect.Effect<number | null>
+  /** Waits for the process to end by itself; its exit code. */
+  readonly ended: Effect.Effect<number | null>
   readonly isRunning: () => boolean
   readonly pid: () => number | undefined
   /** Everything it has printed so far. */
@@ -29,9 +31,12 @@ export interface LocalNode {
 }
 
 export interface LocalCluster {
+  /** Grows with `join`. */
   readonly nodes: ReadonlyArray<LocalNode>
   readonly urls: ReadonlyArray<string>
-  /** Waits until a node that is up says who leads. */
+  /** Starts another node, n(size + 1) and so on, that asks the others to be added; with more arguments for it alone. */
+  readonly join: (...args: ReadonlyArray<string>) => Effect.Effect<LocalNode, never, Scope.Scope>
+  /** Waits until a node that is up says who leads, and that one is up, too. */
   readonly leader: Effect.Effect<LocalNode, NotReady>
 }
 
@@ -78,11 +83,11 @@ export const status = (url: string): Effect.Effect<Status, NotReady> =>
     catch: (cause) => new NotReady({ message: `${url}: ${String(cause)}` })
   }).pipe(Effect.timeoutOrElse({ duration: 1000, orElse: () => Effect.fail(new NotReady({ message: url })) }))
 
-const stopped = (child: ChildProcess | undefined, signal: NodeJS.Signals): Effect.Effect<number | null> =>
+const stopped = (child: ChildProcess | undefined, signal?: NodeJS.Signals): Effect.Effect<number | null> =>
   Effect.promise(async () => {
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null
     const exited = once(child, "exit")
-    child.kill(signal)
+    if (signal !== undefined) child.kill(signal)
     await exited
     return child.exitCode
   })
@@ -107,6 +112,7 @@ const makeNode = Effect.fnUntraced(function*(
     dataDir: node.dataDir,
     start,
     stop: (signal) => Effect.suspend(() => stopped(child, signal)),
+    ended: Effect.suspend(() => stopped(child)),
     isRunning: () => child !== undefined && child.exitCode === null && child.signalCode === null,
     pid: () => child?.pid,
     output: () => output
@@ -117,32 +123,50 @@ const makeNode = Effect.fnUntraced(function*(
 /** Makes the nodes n1 … n(size) with their data below `root`, and starts them. They are killed when the scope closes. */
 export const make = Effect.fnUntraced(function*(options: {
   readonly size: number
+  /** Most nodes there will be, those that join included; default `size`. */
+  readonly sizeMax?: number
   readonly root: string
   readonly args?: ReadonlyArray<string>
   readonly nodeOptions?: ReadonlyArray<string>
 }): Effect.fn.Return<LocalCluster, never, Scope.Scope> {
-  const first = yield* freePorts(options.size)
-  const members = Array.from({ length: options.size }, (_, i) => ({
+  const first = yield* freePorts(options.sizeMax ?? options.size)
+  const memberAt = (i: number) => ({
     id: `n${i + 1}`,
-    port: first + i,
+    place: `127.0.0.1:${first + i}`,
     url: `http://127.0.0.1:${first + i}`
-  }))
-  const peers = members.flatMap(({ id, url }) => ["--peer", `${id}=${url}`])
-  const nodes = yield* Effect.forEach(members, ({ id, port, url }) => {
-    const dataDir = join(options.root, id)
-    const args = ["--id", id, "--listen", `127.0.0.1:${port}`, "--data-dir", dataDir, ...peers, ...options.args ?? []]
-    return makeNode({ id, url, dataDir, args }, options.nodeOptions ?? [])
   })
+  const nodeAt = (i: number, begins: ReadonlyArray<string>) => {
+    const { id, place, url } = memberAt(i)
+    const dataDir = join(options.root, id)
+    const args = ["--id", id, "--listen", place, "--data-dir", dataDir, ...begins, ...options.args ?? []]
+    return makeNode({ id, url, dataDir, args }, options.nodeOptions ?? [])
+  }
+  const members = Array.from({ length: options.size }, (_, i) => memberAt(i))
+  const peers = members.flatMap(({ id, url }) => ["--peer", `${id}=${url}`])
+  const nodes = yield* Effect.forEach(members, (_, i) => nodeAt(i, peers))
   yield* Effect.forEach(nodes, (node) => node.start)
-  const leader = Effect.suspend(() =>
-    Effect.firstSuccessOf(nodes.filter((n) => n.isRunning()).map((n) => status(n.url)))
-  )
-    .pipe(
-      Effect.flatMap((seen) => {
-        const led = nodes.find((node) => node.id === seen.leader?.id)
-        return led?.isRunning() === true ? Effect.succeed(led) : Effect.fail(new NotReady({ message: "no leader yet" }))
-      }),
-      Effect.retry({ schedule: Schedule.spaced(25), times: 800 })
+  const up = Effect.suspend(() =>
+    Effect.forEach(
+      nodes.filter((node) => node.isRunning()),
+      (node) => Effect.orElseSucceed(status(node.url), () => undefined),
+      { concurrency: "unbounded" }
     )
-  return { nodes, urls: nodes.map((node) => node.url), leader }
+  )
+  const leader = up.pipe(
+    Effect.flatMap((all) => {
+      // Of two that know a leader the newer term is right; a server that was removed knows of none.
+      const seen = all.filter((one) => one?.leader).toSorted((a, b) => (b?.term ?? 0) - (a?.term ?? 0))
+      const led = nodes.find((node) => node.id === seen[0]?.leader?.id)
+      return led?.isRunning() === true ? Effect.succeed(led) : Effect.fail(new NotReady({ message: "no leader yet" }))
+    }),
+    Effect.retry({ schedule: Schedule.spaced(25), times: 800 })
+  )
+  const joined = (...args: ReadonlyArray<string>) =>
+    Effect.suspend(() => nodeAt(nodes.length, [...nodes.flatMap(({ url }) => ["--join", url]), ...args])).pipe(
+      Effect.tap((node) => {
+        nodes.push(node)
+        return node.start
+      })
+    )
+  return { nodes, urls: nodes.map((node) => node.url), leader, join: joined }
 })

@@ -12,7 +12,7 @@ import * as LocalCluster from "./LocalCluster.ts"
 
 export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 
-const temporaryDirectory = Effect.acquireRelease(
+export const temporaryDirectory = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "titan-processes-"))),
   (root) => Effect.sync(() => rmSync(root, { recursive: true, force: true }))
 )

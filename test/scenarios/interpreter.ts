@@ -10,19 +10,26 @@
  * The columns show the server after what happened: its role, its term, its commit index and its last entry as
  * term.index.
  *
- * Commands: `cluster n1 n2 n3 [setting=value …]` · `disk ID TERM terms…` (before `start`) · `start` · `timeout ID`
- * · `elect ID` · `wait MS` · `settle` · `deliver A>B [KIND]` (all that match) · `drop A>B [KIND]` · `propose ID
- * values…` · `read ID [BY]` · `take ID` (a snapshot) · `damage ID` (its snapshot, while it is down) · `isolate ID`
- * · `heal` · `hold ID` · `flush ID` · `release ID` · `crash ID` · `restart ID` · `logs`. `*` stands for any
- * server.
+ * Commands: `cluster n1 n2 (n3) [setting=value …]` (n3 is a learner) · `disk ID TERM terms…` (before `start`) ·
+ * `start` · `timeout ID` · `elect ID` · `wait MS` · `settle` · `deliver A>B [KIND]` (all that match) · `drop A>B
+ * [KIND]` · `propose ID values…` · `read ID [BY]` · `take ID` (a snapshot) · `send A>B` (A's snapshot) · `damage ID`
+ * (its snapshot, while it is down) · `isolate ID` · `heal` · `hold ID` · `flush ID` · `release ID` · `crash ID` ·
+ * `restart ID` · `new ID` (a server that waits to be added) · `change ID add:n4 learner:n5 promote:n5 demote:n2
+ * remove:n1` (all of them at once) · `transfer ID [TO]` · `logs` · `committed`. `*` stands for any server.
+ *
+ * `break BUG` (before `start`) puts a core in place that is broken on purpose (`test/model/plantedBugs.ts`). What then does not hold between
+ * servers is printed, and the scenario goes on.
  */
-import type { Command } from "../../src/domain/Command.ts"
+import type { Command, Refusal } from "../../src/domain/Command.ts"
+import type { Change } from "../../src/domain/Configuration.ts"
 import type { EntryId } from "../../src/domain/Entry.ts"
 import type { ReadBy } from "../../src/domain/Event.ts"
 import * as Log from "../../src/domain/Log.ts"
 import type { PeerMessage } from "../../src/services/Transport.ts"
+import { configurationText } from "../../src/testing/Operator.ts"
 import { entriesOf } from "../domain/Given.ts"
 import { type Observed, type Packet, PureCluster } from "../domain/PureCluster.ts"
+import { plantedBugs } from "../model/plantedBugs.ts"
 
 type Given = ConstructorParameters<typeof PureCluster>[0]
 
@@ -61,6 +68,7 @@ const messageText = (message: PeerMessage): string => {
       return `Rejected prev ${result.prevIndex}: ${where}`
     }
     case "RequestReadIndex":
+    case "TimeoutNow":
       return message._tag
     case "RequestReadIndexResponse":
       return `${message._tag} ${message.readIndex ?? "none"}`
@@ -73,6 +81,8 @@ const messageText = (message: PeerMessage): string => {
   }
 }
 
+const refusalText = (refusal: Refusal): string => refusal._tag === "Impossible" ? refusal.reason : refusal._tag
+
 const commandText = (command: Command): string | undefined => {
   switch (command._tag) {
     case "Accept":
@@ -80,7 +90,15 @@ const commandText = (command: Command): string | undefined => {
     case "ServeRead":
       return `serves ${command.requestIds.map((id) => `#${id}`).join(" ")} at ${command.index}`
     case "Refuse":
-      return `refuses ${command.requestIds.map((id) => `#${id}`).join(" ")}: ${command.refusal._tag}`
+      return `refuses ${command.requestIds.map((id) => `#${id}`).join(" ")}: ${refusalText(command.refusal)}`
+    case "Complete":
+      return `completes #${command.requestId}`
+    case "HandedOver":
+      return `has handed over for #${command.requestId}`
+    case "AnnounceConfiguration":
+      return `goes by ${configurationText(command.configuration)}`
+    case "ReportLearner":
+      return `reports that ${command.id} does not catch up`
     case "Apply":
       return command.from === command.to ? `commits ${command.to}` : `commits ${command.from} to ${command.to}`
     case "Restore":
@@ -106,6 +124,10 @@ const eventText = ({ event, node }: Observed): string | undefined => {
       return `← ${event.from} t${event.term} InstallSnapshot last ${at(event.snapshot.last)}`
     case "SnapshotTaken":
       return `snapshot of ${at(event.snapshot.last)}`
+    case "Reconfigure":
+      return `#${event.requestId} ${event.changes.map(({ _tag, id }) => `${_tag.toLowerCase()} ${id}`).join(", ")}`
+    case "TransferLeadership":
+      return `#${event.requestId} transfer to ${event.to ?? "the best"}`
     case "Applied":
     case "SnapshotPieceReceived":
       return undefined
@@ -114,10 +136,29 @@ const eventText = ({ event, node }: Observed): string | undefined => {
   }
 }
 
+const learnerIn = (word: string): string | undefined => /^\((.+)\)$/.exec(word)?.[1]
+
+/** `add:n4`, `learner:n4`, `promote:n4`, `demote:n4` or `remove:n4`. */
+const changeOf = (word: string): Change => {
+  const [verb = "", id = ""] = word.split(":")
+  const address = `http://${id}`
+  const changes: Readonly<Record<string, Change>> = {
+    add: { _tag: "Add", id, address, becomes: "Voter" },
+    learner: { _tag: "Add", id, address, becomes: "Learner" },
+    promote: { _tag: "Promote", id },
+    demote: { _tag: "Demote", id },
+    remove: { _tag: "Remove", id }
+  }
+  const change = changes[verb]
+  if (change === undefined) throw new Error(`unknown change: ${word}`)
+  return change
+}
+
 class Scenario {
   readonly lines: Array<string> = []
   private given: Given = { voters: [] }
   private started: PureCluster | undefined
+  private bug: PureCluster["core"] | undefined
 
   private get cluster(): PureCluster {
     if (this.started === undefined) throw new Error("the cluster has not been started")
@@ -157,8 +198,10 @@ class Scenario {
 
   private begin(words: ReadonlyArray<string>): void {
     const settings = words.filter((word) => word.includes("="))
+    const servers = words.filter((word) => !word.includes("="))
     this.given = {
-      voters: words.filter((word) => !word.includes("=")),
+      voters: servers.filter((word) => learnerIn(word) === undefined),
+      learners: servers.flatMap((word) => learnerIn(word) ?? []),
       settings: Object.fromEntries(settings.map((word) => {
         const [name = "", value = ""] = word.split("=")
         return [name, value === "true" || (value === "false" ? false : Number(value))]
@@ -176,6 +219,7 @@ class Scenario {
 
   private start(): void {
     this.started = new PureCluster(this.given)
+    if (this.bug !== undefined) this.started.core = this.bug
     this.started.observe = (observed) => this.observe(observed)
   }
 
@@ -185,6 +229,25 @@ class Scenario {
     this.cluster.elect(id)
     this.cluster.observe = (observed) => this.observe(observed)
     this.line(id, "elected")
+  }
+
+  private breakWith(name: string): void {
+    const [, core] = Object.entries(plantedBugs).find(([bug]) => bug === name) ?? []
+    if (core === undefined || !("step" in core)) throw new Error(`unknown bug: ${name}`)
+    this.bug = core.step
+  }
+
+  private committed(): void {
+    for (const id of this.cluster.ids.filter((id) => this.cluster.isUp(id))) {
+      const { commitIndex, log } = this.cluster.state(id)
+      const ids = Log.slice(log, { from: Log.firstIndex(log), to: commitIndex }).map(at)
+      this.line(id, `has committed ${ids.join(" ") || "nothing"}`)
+    }
+  }
+
+  private send(link: string): void {
+    const [from = "", to = ""] = link.split(">")
+    this.cluster.sendSnapshot(from, to)
   }
 
   private logs(): void {
@@ -222,11 +285,18 @@ class Scenario {
       release: () => this.cluster.releaseDisk(first),
       crash: () => this.cluster.crash(first),
       restart: () => this.cluster.restart(first),
-      logs: () => this.logs()
+      new: () => this.cluster.add(first),
+      change: () => void this.cluster.reconfigure(first, ...rest.map(changeOf)),
+      transfer: () => void this.cluster.transfer(first, rest[0]),
+      send: () => this.send(first),
+      break: () => this.breakWith(words.slice(1).join(" ")),
+      logs: () => this.logs(),
+      committed: () => this.committed()
     }
     const action = actions[verb]
     if (action === undefined) throw new Error(`unknown command: ${words.join(" ")}`)
     action()
+    for (const { message } of this.started?.findings.splice(0) ?? []) this.lines.push(`  !! ${message}`)
   }
 }
 

@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { ofVoters } from "../../src/domain/Configuration.ts"
 import type { EntryId } from "../../src/domain/Entry.ts"
@@ -28,11 +29,16 @@ const compacting = Effect.gen(function*() {
   disk.syncDelayMs = syncMs
   const events: Array<Event> = []
   let last = idOf(1, 5)
+  let released = 0
   let state: NodeState = node({ terms: repeat(1, 12), configuration })
+  let onCapture = (): void => {}
   const compactor = yield* Compactor.make({
     storage,
     applier: {
-      capture: Effect.sync(() => ({ last, content: streamOf(`state at ${last.index}`) })),
+      capture: Effect.sync(() => {
+        onCapture()
+        return { last, content: Stream.ensuring(streamOf(`state at ${last.index}`), Effect.sync(() => released++)) }
+      }),
       lastApplied: () => last.index
     },
     state: () => state,
@@ -44,6 +50,12 @@ const compacting = Effect.gen(function*() {
     disk,
     storage,
     applied: (index: number) => void (last = idOf(1, index)),
+    released: () => released,
+    /** While the state is being captured a leader's snapshot takes the place of the log. */
+    replacedBy: (at: EntryId) =>
+      void (onCapture = () => {
+        state = node({ terms: [], prev: at, configuration: ofVoters(["n1", "n4"]) })
+      }),
     installed: (at: EntryId) => void (state = { ...state, snapshot: { ...state.snapshot, last: at } }),
     failed: () => events.filter((event) => event._tag === "SnapshotFailed").length,
     taken: () => events.flatMap((event) => event._tag === "SnapshotTaken" ? [event.snapshot.last.index] : [])
@@ -91,6 +103,17 @@ describe("the compact loop", () => {
         yield* TestClock.adjust(2 * syncMs)
       }
       assert.deepStrictEqual([taken(), failed(), disk.durable().snapshot.last.index], [[], 2, 0])
+    }))
+
+  it.effect("takes none of a state whose log is gone by then: what its configuration was is not known any more", () =>
+    Effect.gen(function*() {
+      const { compactor, disk, failed, released, replacedBy, taken } = yield* compacting
+      replacedBy(idOf(2, 9))
+      const asked = yield* Effect.forkChild(compactor.take, { startImmediately: true })
+      yield* TestClock.adjust(2 * syncMs)
+      const exit = asked.pollUnsafe()
+      assert.strictEqual(exit?._tag === "Success" ? exit.value.last.index : exit, 9)
+      assert.deepStrictEqual([taken(), failed(), released(), disk.durable().snapshot.last.index], [[], 1, 1, 0])
     }))
 
   it.effect("goes on where there is no room for a snapshot, says so, and takes one once there is", () =>

@@ -8,7 +8,7 @@ import { emptyWrite, type Write } from "../../src/domain/Command.ts"
 import { ofVoters } from "../../src/domain/Configuration.ts"
 import { command, type Entry, sizeBytes } from "../../src/domain/Entry.ts"
 import * as Persister from "../../src/services/Persister.ts"
-import { Storage } from "../../src/services/Storage.ts"
+import { noKnownDisks, Storage } from "../../src/services/Storage.ts"
 
 const entry = (index: number, bytes: number): Entry => ({ term: 1, index, payload: command(new Uint8Array(bytes)) })
 const writeOf = (...entries: ReadonlyArray<Entry>): Write => ({ ...emptyWrite, entries })
@@ -22,7 +22,9 @@ const started = Effect.gen(function*() {
   const writes: Array<Write> = []
   const released: Array<number> = []
   const storage = Storage.of({
-    identity: { clusterId: "test", nodeId: "n1" },
+    identity: { clusterId: "test", nodeId: "n1", diskId: "d1" },
+    knownDisks: noKnownDisks,
+    rememberDisks: notAsked,
     recover: notAsked,
     saveSnapshot: notAsked,
     openSnapshot: notAsked(),

@@ -84,7 +84,7 @@ describe("replication", () => {
         Effect.forEach(texts, (text) => cluster.node(leader).propose(new TextEncoder().encode(text)), {
           concurrency: "unbounded"
         }),
-        500
+        2000
       )
       yield* cluster.restart(away)
       yield* TestClock.adjust("1 second")

@@ -3,9 +3,10 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
-import type { ProposeError } from "../../src/services/RaftErrors.ts"
+import type { ProposeError, SessionExpired } from "../../src/services/RaftErrors.ts"
 import { Requests } from "../../src/services/Requests.ts"
 import { make } from "../../src/testing/TestCluster.ts"
 import { during, leaderOf, on, others, settled } from "./cluster.ts"
@@ -25,6 +26,39 @@ describe("a request", () => {
     requests.restored(5)
     assert.deepStrictEqual(outcomes, ["1 OutcomeUnknown", "2 OutcomeUnknown"])
   })
+
+  it("to hand over is answered by whoever leads next: it is done only if that is who was to", () => {
+    const requests = new Requests({ timeoutMs: 1000, waitingMax: 10 })
+    const outcomes: Array<string> = []
+    const asked = (successor: string | undefined) =>
+      requests.transfer(0, successor, (answer) =>
+        outcomes.push(
+          Exit.isSuccess(answer) ? `${successor} done` : `${successor} ${Effect.runSync(Effect.flip(answer))._tag}`
+        ))
+    for (const successor of ["n2", "n3", undefined]) requests.handedOver(asked(successor))
+    asked("n4")
+    assert.deepStrictEqual(outcomes, [])
+    requests.led("n3")
+    assert.deepStrictEqual(outcomes, ["n2 ChangeRefused", "n3 done", "undefined done"])
+    requests.led("n4")
+    assert.strictEqual(outcomes.length, 3, "who has not ended its leadership waits")
+  })
+
+  it.effect("to hand over to a server that never hears of it is not done", () =>
+    Effect.gen(function*() {
+      const cluster = yield* settled({ requestTimeoutMs: 2000 })
+      const leader = yield* leaderOf(cluster)
+      const [successor = ""] = others(cluster, leader)
+      const asking = yield* Effect.forkChild(cluster.node(leader).transferLeadership(successor), {
+        startImmediately: true
+      })
+      yield* cluster.isolate(leader)
+      yield* TestClock.adjust("1 second")
+      assert.notStrictEqual((yield* cluster.node(leader).status).role, "Leader")
+      assert.isUndefined(asking.pollUnsafe(), "nobody leads next yet, as far as it knows")
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual((yield* Effect.flip(Fiber.join(asking)))._tag, "OutcomeUnknown")
+    }))
 
   it.effect("to a follower is not applied, and is told the leader", () =>
     Effect.gen(function*() {
@@ -93,7 +127,7 @@ describe("a command that was cut from this log", () => {
   it("has an unknown outcome, since another server may hold it still", () => {
     const answers: Array<unknown> = []
     const requests = new Requests({ timeoutMs: 1000, waitingMax: 10 })
-    const resume = (answer: Effect.Effect<Uint8Array, ProposeError>) =>
+    const resume = (answer: Effect.Effect<Uint8Array, ProposeError | SessionExpired>) =>
       void answers.push(Effect.runSync(Effect.flip(answer))._tag)
     const [cut, next] = [requests.proposal(0, resume), requests.proposal(0, resume)]
     requests.accept([cut], { term: 1, index: 5 })

@@ -17,6 +17,7 @@ import * as TransportMemory from "../../src/layers/TransportMemory.ts"
 import * as RaftNode from "../../src/services/RaftNode.ts"
 import * as StateMachine from "../../src/services/StateMachine.ts"
 import { Storage } from "../../src/services/Storage.ts"
+import { Simulator } from "../../src/testing/Simulator.ts"
 import * as TestCluster from "../../src/testing/TestCluster.ts"
 import { during, leaderOf, on, others, settled } from "./cluster.ts"
 import { Register } from "./register.ts"
@@ -75,6 +76,28 @@ describe("a caller", () => {
       const outcome = yield* during(node.propose(new Uint8Array(3)), 1000)
       assert.strictEqual(outcome._tag === "Failure" ? outcome.failure._tag : "applied", "Stopped")
     }))
+})
+
+describe("a node that is closed while its loops have not begun", () => {
+  it("leaves nobody waiting (300 orders of what could run)", () => {
+    for (let seed = 1; seed <= 300; seed++) {
+      const program = Effect.gen(function*() {
+        const cluster = yield* TestCluster.make({ size: 1, stateMachine: Register.layer, seed })
+        yield* cluster.crash("n1")
+        yield* Effect.forkDetach(cluster.restart("n1"))
+        while (!cluster.running().includes("n1")) yield* Effect.yieldNow
+        yield* cluster.pause("n1")
+        const asked = yield* Effect.forkDetach(Effect.result(on(cluster, "n1").propose("a")), {
+          startImmediately: true
+        })
+        yield* cluster.crash("n1")
+        yield* Effect.sleep("1 minute")
+        return asked.pollUnsafe() !== undefined
+      })
+      const exit = new Simulator({ seed, yieldEveryOps: 20 }).run(Effect.scoped(program))
+      assert.isTrue(exit !== undefined && Exit.isSuccess(exit) && exit.value, `seed ${seed}`)
+    }
+  })
 })
 
 describe("a state machine", () => {
@@ -209,7 +232,7 @@ describe("settings that cannot work", () => {
     [{ settings: { appendBytesMax: 32 << 20, inflightBytesMax: 64 << 20 } }, /appendBytesMax \(33554432\).*16777216/],
     [{ requestTimeoutMs: 0 }, /requestTimeoutMs .* 0/],
     [{ waitingRequestsMax: Number.NaN }, /waitingRequestsMax .* NaN/],
-    [{ configuration: ofVoters([]) }, /at least one voter/],
+    [{ configuration: { ...ofVoters([]), learners: ["n1"] } }, /at least one voter/],
     [{ configuration: ofVoters(["n1", "n1"]) }, /named twice/]
   ]
   for (const [options, expected] of refusals) {

@@ -37,6 +37,7 @@ const receiving = Effect.gen(function*() {
   const answers: Array<InstallSnapshotResult> = []
   const events: Array<Event> = []
   const transport = Transport.of({
+    reconfigure: () => Effect.void,
     send: (_to, message) =>
       Effect.sync(() => {
         if (message._tag === "InstallSnapshotResponse") answers.push(message.result)
@@ -144,6 +145,7 @@ const sending = Effect.gen(function*() {
   const { sizeBytes } = yield* save(storage, last, "x".repeat(300))
   const pieces: Array<InstallSnapshot> = []
   const transport = Transport.of({
+    reconfigure: () => Effect.void,
     send: (_to, message) =>
       Effect.sync(() => {
         if (message._tag === "InstallSnapshot") pieces.push(message)

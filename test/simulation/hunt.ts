@@ -1,8 +1,8 @@
 /**
  * The simulation of the key-value store, seed after seed: what the canaries must not survive.
  */
-import { workload } from "../../src/testing/KeyValueWorkload.ts"
 import * as Simulation from "../../src/testing/Simulation.ts"
+import { workload } from "./workload.ts"
 
 export interface Found {
   readonly seed: number

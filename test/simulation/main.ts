@@ -1,7 +1,7 @@
 /**
  * `npm run simulate -- --seeds 1000`: seeded simulation of the key-value store on the real driver.
  *
- * - `--seed N` replays one seed with its trace; `--keep 3,9` only with these of its faults; `--history FILE` writes what clients saw
+ * - `--seed N` replays one seed with its trace; `--keep 3,9` only with these of its faults and acts; `--history FILE` writes what clients saw
  * - `--seeds N` runs N seeds, `--minutes M` as many as fit; from `--first N` (default 1)
  * - `--rate` measures how much faster than real time five nodes are simulated, without faults
  * - `--lines N` how many events a failure prints (default 60); `--json` prints the figures as one JSON document last
@@ -9,10 +9,11 @@
 import { writeFileSync } from "node:fs"
 import { parseArgs } from "node:util"
 import { healthy } from "../../src/layers/TransportMemory.ts"
-import { workload } from "../../src/testing/KeyValueWorkload.ts"
+import { actKinds } from "../../src/testing/Operator.ts"
 import * as Run from "../../src/testing/Run.ts"
 import * as Simulation from "../../src/testing/Simulation.ts"
 import * as Swarm from "../../src/testing/Swarm.ts"
+import { workload } from "./workload.ts"
 
 const usage =
   "usage: npm run simulate -- [--seed N [--keep 1,2] [--history FILE] | --seeds N | --minutes M | --rate] " +
@@ -94,7 +95,7 @@ const replay = (seed: number, flags: Flags): number => {
     seed,
     property: violation?.property ?? "nothing",
     detail: violation?.detail ?? "every property holds",
-    keep: flags.keep ?? plan.faults.map(({ number }) => number),
+    keep: flags.keep ?? Swarm.numbersOf(plan),
     report
   }
   printFailure(failure, flags)
@@ -109,7 +110,15 @@ const replay = (seed: number, flags: Flags): number => {
 const rate = (flags: Flags): number => {
   const drawn = Swarm.plan(1)
   const calm = { ...drawn.calm, syncDelayMs: 0, clockRates: new Map(), network: { ...healthy, delayMsMax: 2 } }
-  const base: Swarm.Plan = { ...drawn, size: 5, settings: {}, yieldEveryOps: 0, calm, faults: [] }
+  const base: Swarm.Plan = {
+    ...drawn,
+    size: 5,
+    settings: {},
+    yieldEveryOps: 0,
+    calm,
+    faults: [],
+    operator: undefined
+  }
   const rows = [0, 1, 4].map((count) => {
     const clients = { ...drawn.clients, count, pauseMsMax: 200, burstRatio: 0 }
     Run.run({ ...base, clients, faultyMs: 20_000 }, workload)
@@ -149,7 +158,11 @@ const campaign = (flags: Flags): number => {
       `${runs} seeds, ${round(totals.simulatedMs / 1000)} s simulated in ${round(elapsedMs() / 1000)} s (${
         round(rate)
       }x), ` +
-        `${round(totals.steps)} steps, ${round(totals.leaders)} leaders, ${round(totals.committed)} entries committed\n`
+        `${round(totals.steps)} steps, ${round(totals.leaders)} leaders, ${
+          round(totals.committed)
+        } entries committed, ${round(totals.changed)} changes, ${round(totals.transferred)} transfers, ${
+          round(totals.sessions)
+        } sessions, ${round(totals.retried)} retries, ${round(totals.expired)} expired\n`
     )
   }
   const hunted = Simulation.hunt(workload, {
@@ -163,12 +176,25 @@ const campaign = (flags: Flags): number => {
     }
   })
   tell(hunted)
-  const { failure, faults, runs, slowestRecovery, totals } = hunted
-  const missing = Swarm.kinds.filter((kind) => faults[kind] === undefined)
+  const { acts, failure, faults, runs, slowestRecovery, totals } = hunted
+  const missing = [
+    ...Swarm.kinds.filter((kind) => faults[kind] === undefined),
+    ...actKinds.filter((kind) => acts[kind] === undefined)
+  ]
   // A campaign in which something never happens says nothing about it.
   const problems = runs < 100 || failure !== undefined ? [] : [
     ...missing.map((kind) => `no run had a ${kind}`),
-    ...(["leaders", "committed", "done", "unknown", "notApplied"] as const)
+    ...([
+      "leaders",
+      "committed",
+      "done",
+      "unknown",
+      "notApplied",
+      "changed",
+      "transferred",
+      "retried",
+      "expired"
+    ] as const)
       .filter((name) => totals[name] === 0)
       .map((name) => `nothing was ${name}`)
   ]
@@ -194,6 +220,7 @@ const campaign = (flags: Flags): number => {
       timesRealTime: totals.simulatedMs / elapsedMs(),
       totals,
       faults,
+      acts,
       slowestRecovery,
       failure: found,
       problems

@@ -7,11 +7,11 @@ import * as Schema from "effect/Schema"
 import { Counter } from "../../examples/counter.ts"
 import * as StateMachine from "../../src/services/StateMachine.ts"
 import type { Draws } from "../../src/testing/Draws.ts"
-import { workload } from "../../src/testing/KeyValueWorkload.ts"
 import * as Run from "../../src/testing/Run.ts"
 import * as Simulation from "../../src/testing/Simulation.ts"
 import * as Swarm from "../../src/testing/Swarm.ts"
 import { keptSeeds } from "./keptSeeds.ts"
+import { workload } from "./workload.ts"
 
 const assertHeld = (hunted: Simulation.Hunted) => {
   const { failure } = hunted

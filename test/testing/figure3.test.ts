@@ -29,7 +29,11 @@ const leading = (given: GivenNode, commitIndex = 0): LeaderState => ({
     waitingAsks: [],
     sentRounds: [],
     readLeaseUntilMs: -Infinity,
-    uncommittedBytes: 0
+    uncommittedBytes: 0,
+    reconfiguring: [],
+    catchUps: new Map(),
+    transfer: undefined,
+    hasHandedOver: false
   }
 })
 
@@ -61,6 +65,7 @@ const durable = (terms: ReadonlyArray<number>, hardState: Partial<Durable["hardS
   hardState: { term: Math.max(0, ...terms), votedFor: undefined, ...hardState },
   snapshot: none(ofVoters(["n1", "n2", "n3"])),
   prev: origin,
+  configuration: ofVoters(["n1", "n2", "n3"]),
   entries: entriesOf(terms)
 })
 
@@ -239,7 +244,7 @@ describe("entries are applied in order, each once", () => {
     for (const [indexes, found] of [[[1, 2, 3, 5], "nothing"], [[1, 2, 3], broken], [[], broken]] as const) {
       const { apply, figure3 } = watched()
       apply(...indexes)
-      assert.strictEqual(propertyOf(() => figure3.sawEnd("n1")), found)
+      assert.strictEqual(propertyOf(() => figure3.sawEnd("n1", 5)), found)
     }
   })
 })
@@ -334,7 +339,7 @@ describe("what a message promises", () => {
   it("is a term that is on disk (rule V1)", () => {
     const last = { term: 1, index: 1 }
     const spoken: ReadonlyArray<Message> = [
-      { _tag: "RequestVote", term: 2, last },
+      { _tag: "RequestVote", term: 2, last, isTransfer: false },
       { _tag: "AppendEntries", term: 2, prev: last, entries: [], leaderCommit: 0, round: 1 }
     ]
     for (const message of spoken) {

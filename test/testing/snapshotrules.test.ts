@@ -9,21 +9,12 @@ import type { Event } from "../../src/domain/Event.ts"
 import type { Message, RequestReadIndex, RequestReadIndexResponse } from "../../src/domain/Message.ts"
 import type { NodeState } from "../../src/domain/NodeState.ts"
 import type { Snapshot } from "../../src/domain/Snapshot.ts"
-import { Figure3, holds, Violation } from "../../src/testing/Figure3.ts"
+import { Figure3, holds } from "../../src/testing/Figure3.ts"
 import { ReadRules } from "../../src/testing/ReadRules.ts"
 import { type GivenNode, node } from "../domain/Given.ts"
+import { propertyOf } from "./violations.ts"
 
 const voters = ["n1", "n2", "n3"]
-
-const propertyOf = (check: () => void): string => {
-  try {
-    check()
-  } catch (error) {
-    if (error instanceof Violation) return error.property
-    throw error
-  }
-  return "nothing"
-}
 
 const snapshotOf = (last: EntryId, of = voters): Snapshot => ({ last, configuration: ofVoters(of), sizeBytes: 1 })
 
@@ -63,6 +54,7 @@ describe("a snapshot", () => {
       hardState: { term: 1, votedFor: undefined },
       snapshot: snapshotOf(origin),
       prev: origin,
+      configuration: ofVoters(voters),
       entries: []
     }
     const figure3 = new Figure3(() => disk)
@@ -85,6 +77,7 @@ describe("a disk", () => {
     hardState: { term: 2, votedFor: undefined },
     snapshot: snapshotOf({ term: 1, index: 5 }),
     prev: { term: 1, index: 5 },
+    configuration: ofVoters(voters),
     entries: node({ prev: { term: 1, index: 5 }, terms: [2, 2] }).log.chunks.flat()
   }
 

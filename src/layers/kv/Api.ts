@@ -9,9 +9,13 @@ import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
-import { ServerStatus, version } from "../../services/ServerStatus.ts"
+import { changesMax } from "../../domain/Configuration.ts"
+import { isNodeId, nodeIdRule } from "../../domain/NodeId.ts"
+import { sequenceMax } from "../../domain/Session.ts"
+import { Member, ServerStatus, version } from "../../services/ServerStatus.ts"
 import { SnapshotReport } from "../../services/SnapshotReport.ts"
 import * as Protocol from "./Protocol.ts"
+import { serverUrlProblem } from "./RequestUrl.ts"
 
 const notApplied = { outcome: Schema.tag("not-applied") }
 
@@ -56,6 +60,21 @@ export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()(
   { outcome: Schema.tag("unknown") },
   { httpApiStatus: 504 }
 ) {}
+/** The command was not executed this time; whether an earlier attempt was, nobody can tell any more. */
+export class SessionExpired extends Schema.TaggedError<SessionExpired>()("SessionExpired", {
+  message: Schema.String,
+  outcome: Schema.Literals(["not-applied", "unknown"])
+}, { httpApiStatus: 410 }) {}
+/** Nothing changed; `message` says why. Comes with `Retry-After` where the reason passes: "NotReady", "Pending", "NotCaughtUp". */
+export class ChangeRefused extends Schema.TaggedError<ChangeRefused>()("ChangeRefused", {
+  reason: Schema.Literals(["NotReady", "Pending", "NotCaughtUp", "QuorumLost", "Invalid"]),
+  message: Schema.String,
+  ...notApplied
+}, { httpApiStatus: 409 }) {}
+/** A web page asks, and only programs may. */
+export class Forbidden extends Schema.TaggedError<Forbidden>()("Forbidden", { message: Schema.String }, {
+  httpApiStatus: 403
+}) {}
 /** What was there before is still there. */
 export class SnapshotFailed extends Schema.TaggedError<SnapshotFailed>()("SnapshotFailed", {
   message: Schema.String
@@ -81,6 +100,27 @@ const ifRevision = Schema.optionalKey(
     description: "Only if the key has this revision; 0: only if it does not exist."
   })
 )
+const whole = "must be a whole number from 1"
+/** Makes a write safe to send again (thesis §6.3). */
+const session = {
+  "titan-session": Schema.optionalKey(
+    Digits(1, sequenceMax, whole).annotate({
+      description: "A session of POST /v1/sessions. With titan-sequence it makes this write safe to send again: " +
+        "under the same number it is applied once, and answered as the first time, by whatever server leads."
+    })
+  ),
+  "titan-sequence": Schema.optionalKey(
+    Digits(1, sequenceMax, whole).annotate({
+      description: "The number of this write in its session: 1, 2, 3, … A number is used for one write only."
+    })
+  ),
+  "titan-first-unanswered": Schema.optionalKey(
+    Digits(1, sequenceMax, whole).annotate({
+      description: "The lowest number whose answer the client has not seen: answers below need not be kept. " +
+        "A client that writes one after the other gives the number of this write. Default: the last 1024 are kept."
+    })
+  )
+}
 const modes = ["linearizable", "lease", "follower", "stale"] as const
 /** How a read is answered. */
 const mode = {
@@ -122,7 +162,8 @@ const writes = [
   NoLeader,
   Overloaded,
   Stopped,
-  OutcomeUnknown
+  OutcomeUnknown,
+  SessionExpired
 ] as const
 const bytes = Schema.Uint8Array.pipe(HttpApiSchema.asUint8Array())
 
@@ -130,6 +171,7 @@ const kv = HttpApiGroup.make("kv").add(
   HttpApiEndpoint.put("put", "/v1/kv/:key", {
     params: { key },
     query: { "if-revision": ifRevision },
+    headers: session,
     payload: bytes,
     success: Schema.Struct({ revision: Protocol.Revision }),
     error: writes
@@ -147,6 +189,7 @@ const kv = HttpApiGroup.make("kv").add(
   HttpApiEndpoint.delete("delete", "/v1/kv/:key", {
     params: { key },
     query: { "if-revision": ifRevision },
+    headers: session,
     success: Schema.Struct({ revision: Protocol.Revision, deleted: Schema.Boolean }),
     error: writes
   }),
@@ -174,14 +217,115 @@ const kv = HttpApiGroup.make("kv").add(
       staleness
     ),
     error: reads
+  }),
+  HttpApiEndpoint.post("openSession", "/v1/sessions", {
+    success: Schema.Struct({ session: Schema.Int }),
+    error: [Forbidden, NotLeader, NoLeader, Overloaded, Stopped, OutcomeUnknown]
+  }).annotate(
+    OpenApi.Description,
+    "Opens a session, for the headers titan-session and titan-sequence of writes. It expires when it is not used for an hour, or too many " +
+      "others are, as the servers are set; then its writes are answered 410."
+  )
+).middleware(NamesParameter)
+
+const serverId = text((value) => isNodeId(value) ? undefined : `must have ${nodeIdRule}`)
+  .annotate({ description: "A server's id, such as n4." })
+const serverUrl = text(serverUrlProblem).annotate({
+  description: "Where the others and clients reach it, such as http://127.0.0.1:7104."
+})
+const becomes = Schema.optionalKey(
+  Schema.Literals(["voter", "learner"]).annotate({
+    message: "must be voter or learner",
+    description: "voter (default): it votes as soon as it has caught up. learner: it gets the log and never counts."
   })
+)
+
+export const NewMember = Schema.Struct({ id: serverId, url: serverUrl, becomes })
+
+/** One of several changes that are made at once. */
+export const Changes = Schema.Struct({
+  changes: Schema.NonEmptyArray(Schema.Union([
+    Schema.Struct({ change: Schema.Literal("add"), ...NewMember.fields }),
+    Schema.Struct({ change: Schema.Literals(["promote", "demote", "remove"]), id: serverId })
+  ])).check(Schema.isMaxLength(changesMax))
+})
+
+export const Successor = Schema.Struct({ to: Schema.optionalKey(serverId) })
+
+/** The configuration in force on the server that answers. */
+export const Members = Schema.Struct({
+  clusterId: Schema.String,
+  /** The index of its entry in the log; 0: as the cluster began. Committed: nothing takes it back any more. */
+  index: Schema.Int,
+  committed: Schema.Boolean,
+  members: Schema.Array(Member)
+})
+
+const standing = Schema.Struct({
+  voters: Schema.Array(Schema.String),
+  learners: Schema.Array(Schema.String),
+  quorum: Schema.Int.annotate({ description: "How many voters must be up for anything to be written." }),
+  mayFail: Schema.Int.annotate({ description: "How many voters may fail at the same time." })
+})
+
+const Preview = Schema.Struct({
+  dryRun: Schema.Literal(true),
+  before: standing,
+  after: standing.annotate({ description: "Learners that become voters by themselves are counted as voters." }),
+  joint: Schema.Boolean.annotate({ description: "Several voters change at once, by joint consensus." })
+})
+
+const changing = {
+  query: {
+    "dry-run": Schema.optionalKey(
+      Schema.Literals(["true", "false"]).annotate({
+        message: "must be true or false",
+        description: "true: answers what would be, or why it would be refused, and changes nothing."
+      })
+    )
+  },
+  success: [Members, Preview],
+  error: [BadRequest, Forbidden, ChangeRefused, NotLeader, NoLeader, Overloaded, Stopped, OutcomeUnknown]
+} as const
+
+const described = (text: string) => OpenApi.annotations({ description: text })
+
+const cluster = HttpApiGroup.make("cluster").add(
+  HttpApiEndpoint.get("members", "/v1/members", { success: Members }).annotateMerge(
+    described("The members, as the server asked knows them; a later change has a higher index.")
+  ),
+  HttpApiEndpoint.post("add", "/v1/members", { ...changing, payload: NewMember }).annotateMerge(
+    described("Adds a server. It joins as a learner, and answers come as soon as it is one.")
+  ),
+  HttpApiEndpoint.delete("remove", "/v1/members/:id", { ...changing, params: { id: serverId } }),
+  HttpApiEndpoint.post("promote", "/v1/members/:id/promote", { ...changing, params: { id: serverId } }).annotateMerge(
+    described("Makes a voter of a learner that has caught up.")
+  ),
+  HttpApiEndpoint.post("demote", "/v1/members/:id/demote", { ...changing, params: { id: serverId } }).annotateMerge(
+    described("Makes a learner of a voter.")
+  ),
+  HttpApiEndpoint.post("reconfigure", "/v1/configuration", { ...changing, payload: Changes }).annotateMerge(
+    described("Makes several changes at once, all or none; where more than one voter moves, by joint consensus.")
+  ),
+  HttpApiEndpoint.post("transfer", "/v1/leadership", {
+    payload: Successor,
+    success: Schema.Struct({
+      leader: Schema.NullOr(Schema.Struct({ id: Schema.String, url: Schema.NullOr(Schema.String) })),
+      term: Schema.Int
+    }),
+    error: changing.error
+  }).annotateMerge(
+    described(
+      "Has another voter lead: `to`, or whichever is best suited. `leader` is null where the new one is not known within a second."
+    )
+  )
 ).middleware(NamesParameter)
 
 const node = HttpApiGroup.make("node").add(
   HttpApiEndpoint.get("status", "/v1/status", { success: ServerStatus }),
   HttpApiEndpoint.post("snapshot", "/v1/snapshot", {
     success: SnapshotReport,
-    error: [SnapshotFailed, Stopped]
+    error: [Forbidden, SnapshotFailed, Stopped]
   }).annotate(
     OpenApi.Description,
     "Takes a snapshot on the server asked, each takes its own, and answers once it is on disk."
@@ -193,7 +337,7 @@ const node = HttpApiGroup.make("node").add(
   })
 )
 
-export class Api extends HttpApi.make("titan").add(kv).add(node).annotateMerge(OpenApi.annotations({
+export class Api extends HttpApi.make("titan").add(kv).add(cluster).add(node).annotateMerge(OpenApi.annotations({
   title: "Titan",
   version,
   description:

@@ -57,6 +57,23 @@ export const read = (request: HttpServerRequest.HttpServerRequest, limitBytes: n
     return size > limitBytes ? { _tag: "TooLong" } as Body : { _tag: "Read", bytes: joined(chunks, size) } as Body
   })
 
+/** More than any JSON that is asked for here has. */
+const jsonBytesMax = 64 << 10
+
+/** The body as JSON, whatever its content type says: `curl -d` calls it a form. No body at all is `{}`. */
+export const json = (
+  request: HttpServerRequest.HttpServerRequest
+): Effect.Effect<{ readonly value: unknown } | { readonly problem: string }> =>
+  Effect.map(Effect.orDie(read(request, jsonBytesMax)), (body) => {
+    if (body._tag === "TooLong") return { problem: `body: at most ${jsonBytesMax} bytes are taken` }
+    const text = new TextDecoder().decode(body.bytes)
+    try {
+      return { value: text.trim() === "" ? {} : JSON.parse(text) as unknown }
+    } catch {
+      return { problem: "body: must be JSON" }
+    }
+  })
+
 const joined = (chunks: ReadonlyArray<Uint8Array>, size: number): Uint8Array => {
   const bytes = new Uint8Array(size)
   let at = 0

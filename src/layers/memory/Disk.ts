@@ -3,11 +3,12 @@
  */
 import * as Effect from "effect/Effect"
 import type { Buffer } from "node:buffer"
+import { randomBytes } from "node:crypto"
 import type { HardState, Start } from "../../domain/Command.ts"
 import { type Configuration, ofVoters } from "../../domain/Configuration.ts"
 import { type Entry, type EntryId, origin } from "../../domain/Entry.ts"
 import { none, type Snapshot } from "../../domain/Snapshot.ts"
-import { type Identity, StorageError } from "../../services/Storage.ts"
+import { type Identity, type KnownDisks, noKnownDisks, StorageError } from "../../services/Storage.ts"
 
 export interface Disk {
   readonly identity: Identity
@@ -77,6 +78,7 @@ export class MemoryDisk implements Disk {
   /** Written and not yet durable, in order. */
   pending: Array<Pending> = []
   nextFailure: "DiskFull" | "Failed" | undefined
+  knownDisks: KnownDisks = noKnownDisks
   /** Whoever has the disk open; a crash takes it away. */
   holder: object | undefined
 
@@ -112,8 +114,12 @@ const path = "memory"
 
 /** A new, empty disk. It belongs to `nodeId` of `clusterId` for good. */
 export const makeDisk = (
-  options: { readonly clusterId: string; readonly nodeId: string; readonly syncDelayMs?: number }
-): Disk => new MemoryDisk({ clusterId: options.clusterId, nodeId: options.nodeId }, options.syncDelayMs ?? 0)
+  { clusterId, nodeId, syncDelayMs = 0 }: {
+    readonly clusterId: string
+    readonly nodeId: string
+    readonly syncDelayMs?: number
+  }
+): Disk => new MemoryDisk({ clusterId, nodeId, diskId: randomBytes(16).toString("hex") }, syncDelayMs)
 
 /** The indices before the first and of the last entry, once all that is pending is durable. */
 export const boundsOf = ({ entries, pending, prev }: MemoryDisk): { readonly prev: number; readonly last: number } => {

@@ -110,6 +110,34 @@ export const syncData = (fd: number, path: string) => command("sync", path, (don
 
 export const rename = (from: string, to: string) => command("rename to", to, (done) => Fs.rename(from, to, done))
 
+/** Where `path` is, without symbolic links; `undefined` where nothing is. */
+export const realPath = (path: string): Effect.Effect<string | undefined, StorageError> =>
+  call<string | undefined>(
+    "find",
+    path,
+    (done) => Fs.realpath(path, (error, found) => error?.code === "ENOENT" ? done(null, undefined) : done(error, found))
+  )
+
+/** Where the symbolic link at `path` points, whether that is there or not; `undefined` where there is none. */
+export const linkTarget = (path: string): Effect.Effect<string | undefined, StorageError> =>
+  call<string | undefined>(
+    "find",
+    path,
+    (done) =>
+      Fs.readlink(path, (error, target) =>
+        error?.code === "ENOENT" || error?.code === "EINVAL" ? done(null, undefined) : done(error, target))
+  )
+
+const deviceOf = (path: string): Effect.Effect<number, StorageError> =>
+  Effect.map(call<Fs.Stats>("examine", path, (done) => Fs.stat(path, done)), ({ dev }) => dev)
+
+/** Whether another file system begins at this directory. */
+export const isMountPoint = (directory: string): Effect.Effect<boolean, StorageError> =>
+  Effect.zipWith(deviceOf(directory), deviceOf(Path.dirname(directory)), (one, other) => one !== other)
+
+/** Removes an empty directory. */
+export const removeDirectory = (path: string) => command("delete", path, (done) => Fs.rmdir(path, done))
+
 export const unlink = (path: string) => command("delete", path, (done) => Fs.unlink(path, done))
 
 /** Makes what was created, renamed or deleted in a directory durable. */

@@ -6,7 +6,7 @@
  * header        = mark 8 bytes · sequence u48 · parts u16 · body length u32 · CRC of body u32 · CRC of header u32
  * body          = [hard state] [configuration] [start] [block]   those whose bit is set in parts: 1, 2, 8, 4
  * hard state    = term u48 · length u16 (0xffff: no vote) · votedFor, UTF-8
- * configuration = length u32 · JSON, UTF-8                       in force where the log begins
+ * configuration = length u32 · JSON of `ConfigurationCodec.ts`   in force where the log begins
  * start         = kind u8 (0 keeps the log, 1 resets it) · prev: term u48, index u48 · last: term u48, index u48
  * block         = what `Codec.encodeEntries` made, unchanged, up to the end of the body
  * ```
@@ -45,9 +45,10 @@ import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import { crc32 } from "node:zlib"
 import type { HardState } from "../../domain/Command.ts"
-import type { Configuration } from "../../domain/Configuration.ts"
+import { type Configuration, isSame, unknown } from "../../domain/Configuration.ts"
 import type { Entry, EntryId } from "../../domain/Entry.ts"
 import { BlockError, decodeEntries, encodeEntries } from "../Codec.ts"
+import * as ConfigurationCodec from "../ConfigurationCodec.ts"
 
 export const markBytes = 8
 const headerBytes = 28
@@ -81,13 +82,6 @@ export interface Parts {
   readonly entries: ReadonlyArray<Entry>
 }
 
-const ConfigurationJson = Schema.fromJsonString(Schema.Struct({
-  voters: Schema.Array(Schema.String),
-  learners: Schema.Array(Schema.String)
-}))
-const encodeConfiguration = Schema.encodeSync(ConfigurationJson)
-const decodeConfiguration = Schema.decodeUnknownSync(ConfigurationJson)
-
 /** A record in its own words: everything but where it will lie. */
 export interface Unplaced {
   readonly parts: number
@@ -106,7 +100,7 @@ export interface Unplaced {
  */
 export const make = ({ configuration, entries, hardState, start }: Parts): Unplaced | undefined => {
   const votedFor = hardState?.votedFor === undefined ? undefined : Buffer.from(hardState.votedFor)
-  const json = configuration === undefined ? undefined : Buffer.from(encodeConfiguration(configuration))
+  const json = configuration === undefined ? undefined : ConfigurationCodec.encode(configuration)
   const block = entries.length === 0 ? undefined : encodeEntries(entries)
   const bodyBytes = (hardState === undefined ? 0 : 8 + (votedFor?.length ?? 0))
     + (json === undefined ? 0 : 4 + json.length)
@@ -226,7 +220,7 @@ const decodeBody = (body: Buffer, parts: number): Parts => {
   if ((parts & partConfiguration) !== 0) {
     const end = at + 4 + body.readUInt32BE(at)
     if (end > body.length) throw new RangeError("the configuration is longer than the record")
-    configuration = decodeConfiguration(body.toString("utf8", at + 4, end))
+    configuration = decodeConfiguration(body.subarray(at + 4, end))
     at = end
   }
   if ((parts & partStart) !== 0) {
@@ -240,6 +234,16 @@ const decodeBody = (body: Buffer, parts: number): Parts => {
   // A copy: decoded entries are views, and a view on the segment would keep all of it in memory.
   const entries = (parts & partBlock) === 0 ? [] : decodeEntries(Uint8Array.prototype.slice.call(body, at))
   return { hardState, configuration, start, entries }
+}
+
+/** None at all is what a server has that waits to be added to a cluster. */
+const decodeConfiguration = (json: Buffer): Configuration => {
+  const data = ConfigurationCodec.decode(json)
+  const configuration = ConfigurationCodec.fromData(data)
+  if (isSame(configuration, unknown)) return configuration
+  const problem = ConfigurationCodec.problem(data)
+  if (problem !== undefined) throw new RangeError(`its configuration is none: ${problem}`)
+  return configuration
 }
 
 const decodeStart = (body: Buffer, at: number): Start => {

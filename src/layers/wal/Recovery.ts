@@ -62,9 +62,11 @@ export const readHeaders = Effect.fnUntraced(function*(paths: ReadonlyArray<stri
   for (const path of paths) stored.push({ path, header: yield* Segment.readHeader(path) })
   const first = stored[0]
   for (const { header: { identity }, path } of stored) {
-    if (identity.nodeId !== nodeId || identity.clusterId !== first?.header.identity.clusterId) {
-      return yield* foreign(path, identity, nodeId, first?.header.identity.clusterId ?? identity.clusterId)
+    const own = first?.header.identity ?? identity
+    if (identity.nodeId !== nodeId || identity.clusterId !== own.clusterId) {
+      return yield* foreign(path, identity, nodeId, own.clusterId)
     }
+    if (identity.diskId !== own.diskId) return yield* mixed(path, nodeId)
   }
   return stored
 })
@@ -76,6 +78,15 @@ const foreign = (path: string, { clusterId, nodeId }: Identity, wanted: string, 
     message:
       `${path} belongs to server ${nodeId} of cluster ${clusterId}, not to server ${wanted} of cluster ${cluster}. `
       + `Nothing was changed. Start that server on it, and give this one a directory of its own`
+  })
+
+const mixed = (path: string, nodeId: string): StorageError =>
+  new StorageError({
+    reason: "Foreign",
+    path,
+    message:
+      `${path} belongs to server ${nodeId} and to another directory than the other files here. Nothing was changed. Move `
+      + `away what was copied in here, or restore the whole directory from a copy that is not older than the server's last stop`
   })
 
 /** The log so far, while records are played back. */

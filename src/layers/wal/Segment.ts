@@ -3,10 +3,13 @@
  *
  * ```
  * segment = header, 4096 bytes · records · zeros up to its size                         (integers are big-endian)
- * header  = magic "TITANWAL" · version u32 = 1 · CRC u32 of the header's other bytes
+ * header  = magic "TITANWAL" · version u32 = 2 · CRC u32 of the header's other bytes
  *         · size of the file u48 · first sequence u48 · mark 8 bytes
- *         · length u16, cluster id · length u16, node id (UTF-8) · zeros
+ *         · length u16, cluster id · length u16, node id · length u16, disk id (UTF-8) · zeros
  * ```
+ *
+ * The disk id is made with the first segment of a directory, and is that of all later ones: who finds another one under a server's name knows
+ * that the first directory is lost.
  *
  * The file is filled with zeros to its full size before it gets a record: a write into it then changes no metadata,
  * which makes a sync cost half. Magic, version and CRC lie at the same place in every version, so that an unknown
@@ -37,7 +40,7 @@ import { markBytes } from "./Record.ts"
 
 export const headerBytes = 4096
 const magic = "TITANWAL"
-const version = 1
+const version = 2
 /** A file that says it is larger was not written here: 1.5 GiB. Bounds what is allocated for reading it. */
 const sizeBytesMax = 0x60000000
 const nameBytesMax = 1024
@@ -102,7 +105,7 @@ const encodeHeader = ({ firstSequence, identity, mark, sizeBytes }: Header): Buf
   bytes.writeUIntBE(firstSequence, 22, 6)
   mark.copy(bytes, 28)
   let at = 28 + markBytes
-  for (const name of [identity.clusterId, identity.nodeId]) {
+  for (const name of [identity.clusterId, identity.nodeId, identity.diskId]) {
     const length = bytes.write(name, at + 2, "utf8")
     bytes.writeUInt16BE(length, at)
     at += 2 + length
@@ -111,11 +114,24 @@ const encodeHeader = ({ firstSequence, identity, mark, sizeBytes }: Header): Buf
   return bytes
 }
 
-/** Why no header can hold this identity, or `undefined`. */
-export const identityProblem = ({ clusterId, nodeId }: Identity): string | undefined =>
+/** Why no header can hold these names, or `undefined`. */
+export const identityProblem = ({ clusterId, nodeId }: Omit<Identity, "diskId">): string | undefined =>
   [clusterId, nodeId].every((name) => name.length > 0 && Buffer.byteLength(name) <= nameBytesMax)
     ? undefined
     : `cluster id and node id must have 1 to ${nameBytesMax} bytes`
+
+/** The three names behind the mark; `undefined` where they do not fit. */
+const decodeIdentity = (bytes: Buffer): Identity | undefined => {
+  const names: Array<string> = []
+  for (let at = 28 + markBytes; names.length < 3;) {
+    const end = at + 2 + (at + 2 <= headerBytes ? bytes.readUInt16BE(at) : headerBytes)
+    if (end > headerBytes) return undefined
+    names.push(bytes.toString("utf8", at + 2, end))
+    at = end
+  }
+  const [clusterId = "", nodeId = "", diskId = ""] = names
+  return { clusterId, nodeId, diskId }
+}
 
 const decodeHeader = Effect.fnUntraced(function*(path: string, bytes: Buffer, sizeBytes: number) {
   if (bytes.length < headerBytes) return yield* damaged(path, `its ${bytes.length} bytes have no room for a header`)
@@ -127,7 +143,7 @@ const decodeHeader = Effect.fnUntraced(function*(path: string, bytes: Buffer, si
       path,
       message:
         `${path} has format version ${bytes.readUInt32BE(8)}; this program reads version ${version}. Nothing was `
-        + `changed. Start this server with the program that wrote it, or a later one`
+        + `changed. Start this server with a program that reads that version, such as the one that wrote it`
     })
   }
   const stated = bytes.readUIntBE(16, 6)
@@ -137,13 +153,8 @@ const decodeHeader = Effect.fnUntraced(function*(path: string, bytes: Buffer, si
   if (path !== pathOf(Path.dirname(path), firstSequence)) {
     return yield* damaged(path, `its first record is number ${firstSequence}, which is not its name`)
   }
-  const clusterEnd = 38 + bytes.readUInt16BE(36)
-  const nodeEnd = clusterEnd + 2 + (clusterEnd + 2 <= headerBytes ? bytes.readUInt16BE(clusterEnd) : headerBytes)
-  if (nodeEnd > headerBytes) return yield* damaged(path, "the names in its header do not fit")
-  const identity: Identity = {
-    clusterId: bytes.toString("utf8", 38, clusterEnd),
-    nodeId: bytes.toString("utf8", clusterEnd + 2, nodeEnd)
-  }
+  const identity = decodeIdentity(bytes)
+  if (identity === undefined) return yield* damaged(path, "the names in its header do not fit")
   const mark = Buffer.from(bytes.subarray(28, 28 + markBytes))
   return { identity, firstSequence, sizeBytes, mark } satisfies Header
 })

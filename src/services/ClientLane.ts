@@ -1,0 +1,329 @@
+/**
+ * Requests that travel together: whatever waits when the connection to the leader is ready becomes one batch, and each request is answered by
+ * itself. What was certainly not applied waits again, for another server or another time; what nobody knows about only if that is
+ * harmless (rule R4; `Traffic` says when).
+ *
+ * ```
+ * waiting ── take ──► a batch ── answered ──► its caller
+ *    ▲                   │
+ *    └── not applied ────┘          at its deadline, from anywhere ──► its caller
+ * ```
+ */
+import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import { type Connect, lastAttemptMs, type Limits, nowMs, opened, pauseMs, within } from "./ClientCall.ts"
+import { Lost } from "./ClientErrors.ts"
+import { type Failure, Failures, type Route } from "./ClientRoute.ts"
+import type { Answers, Connection } from "./Connection.ts"
+import { Overloaded } from "./RaftNode.ts"
+
+/** One request, until its caller has an answer. */
+export interface Item<E, P> {
+  readonly bytes: Uint8Array
+  readonly deadlineMs: number
+  readonly resume: (exit: Exit.Exit<Uint8Array, E>) => void
+  isSettled: boolean
+  /** Sent, and not answered yet. */
+  isSent: boolean
+  /** Refused at least once. */
+  wasRefused: boolean
+  /** An attempt ended without an answer: it may have been applied. */
+  isUnknown: boolean
+  /** What its traffic knows of it. */
+  place: P
+}
+
+/** What becomes of a request after a failure: it waits again, or its caller is told. */
+export type Verdict<E> = "again" | Exit.Exit<never, E>
+
+/** What kind of requests a lane carries. */
+export interface Traffic<E, P, F extends Failure> {
+  /** What must happen before anything else is sent; `undefined`: nothing. */
+  readonly first: (connection: Connection) => Effect.Effect<unknown, Failure> | undefined
+  /** How many from the front of what waits go as one batch. They may be readied for it; those that are settled meanwhile are passed over. */
+  readonly take: (waiting: ReadonlyArray<Item<E, P>>) => ReadonlyArray<Item<E, P>>
+  readonly send: (connection: Connection, items: ReadonlyArray<Item<E, P>>) => Effect.Effect<Answers<F>, Lost>
+  /** How long a batch waits for its answers before its items may be sent elsewhere; `undefined`: until the last deadline. */
+  readonly attemptMs: number | undefined
+  readonly onFailure: (item: Item<E, P>, failure: F | Lost) => Verdict<E>
+  /** What its caller is told of a request that the server died of: nothing else was harmed. */
+  readonly onDefect: (defect: unknown) => Exit.Exit<never, E>
+  /** At the deadline. `unanswered`: why no server has answered. */
+  readonly onExpired: (item: Item<E, P>, unanswered: () => E) => E
+  readonly onSettled: (item: Item<E, P>) => void
+}
+
+interface Parts {
+  readonly connect: Connect
+  readonly limits: Limits
+  readonly route: Route
+  readonly clock: Clock.Clock
+  readonly scope: Scope.Scope
+  /** Most requests that may be unanswered. */
+  readonly waitingMax: number
+  /** A server has answered that leads. */
+  readonly onAnswer: (connection: Connection) => Effect.Effect<void>
+}
+
+/** Most batches under way. What comes meanwhile makes the next ones larger. */
+const batchesMax = 16
+
+/** A batch that was not answered in time may wait longer the next time: its leader may only be slow. */
+const patienceDoublingsMax = 3
+
+export class Lane<E, P, F extends Failure> {
+  readonly #parts: Parts
+  readonly #traffic: Traffic<E, P, F>
+  #waiting: Array<Item<E, P>> = []
+  /** Oldest first, and all wait equally long: so also the next to expire first. */
+  readonly #unsettled = new Set<Item<E, P>>()
+  readonly #changed = Latch.makeUnsafe()
+  readonly #begun = Latch.makeUnsafe()
+  readonly #woken = Latch.makeUnsafe()
+  readonly #failures = new Failures()
+  readonly #tried = new Set<string>()
+  #batches = 0
+  #round = 0
+  /** How often each server was waited for in vain, since one has answered. */
+  readonly #silences = new Map<string, number>()
+  /** The leader has no room: nothing is sent before the next round. */
+  #isHeld = false
+  #isClosed = false
+
+  constructor(parts: Parts, traffic: Traffic<E, P, F>) {
+    this.#parts = parts
+    this.#traffic = traffic
+  }
+
+  /** Resolves with the answer. Interrupting it ends the wait; what was sent may still be applied. */
+  ask(bytes: Uint8Array, place: P): Effect.Effect<Uint8Array, E | Overloaded> {
+    return Effect.callback((resume) => {
+      if (this.#isClosed) return resume(Effect.interrupt)
+      if (this.#unsettled.size >= this.#parts.waitingMax) return resume(Effect.fail(new Overloaded()))
+      const deadlineMs = nowMs(this.#parts.clock) + this.#parts.limits.deadlineMs
+      const item: Item<E, P> = {
+        bytes,
+        deadlineMs,
+        resume,
+        isSettled: false,
+        isSent: false,
+        wasRefused: false,
+        isUnknown: false,
+        place
+      }
+      if (this.#unsettled.size === 0) this.#begin()
+      this.#waiting.push(item)
+      this.#unsettled.add(item)
+      this.#changed.openUnsafe()
+      this.#begun.openUnsafe()
+      return Effect.sync(() => this.#end(item))
+    })
+  }
+
+  readonly run: Effect.Effect<never> = Effect.suspend(() =>
+    Effect.raceFirst(
+      Effect.forever(Effect.catchDefect(Effect.suspend(() => this.#turn()), (defect) => this.#died(defect)), {
+        disableYield: true
+      }),
+      Effect.forever(Effect.suspend(() => this.#expire()), { disableYield: true })
+    )
+  )
+
+  /** Nothing is asked any more, and whoever waits is interrupted. */
+  close(): void {
+    this.#isClosed = true
+    for (const item of this.#unsettled) {
+      this.#end(item)
+      item.resume(Exit.interrupt())
+    }
+  }
+
+  /** What carries requests is broken, and not by the network: whoever waits is told so, and whoever comes later may have more luck. */
+  #died(defect: unknown): Effect.Effect<void> {
+    return Effect.sync(() => {
+      for (const item of this.#unsettled) if (!item.isSent) this.#settle(item, this.#traffic.onDefect(defect))
+    })
+  }
+
+  /** After nothing was asked: what was then says nothing about now, and nobody is to wait for a pause that was due to others. */
+  #begin(): void {
+    this.#failures.clear()
+    this.#tried.clear()
+    this.#round = 0
+    this.#isHeld = false
+    this.#woken.openUnsafe()
+  }
+
+  #await(): Effect.Effect<void> {
+    this.#changed.closeUnsafe()
+    return this.#changed.await
+  }
+
+  readonly #turn = Effect.fnUntraced({ self: this }, function*(this: Lane<E, P, F>) {
+    const { connect, limits, route, scope } = this.#parts
+    this.#waiting = this.#waiting.filter((item) => !item.isSettled)
+    if (this.#waiting.length === 0 || this.#batches >= batchesMax) return yield* this.#await()
+    if (this.#isHeld) return yield* this.#pause()
+    const url = route.next(this.#tried)
+    if (url === undefined) return yield* this.#pause()
+    const connected = yield* Effect.result(opened(connect, url, limits.attemptMs))
+    if (Result.isFailure(connected)) return this.#refused(url, connected.failure)
+    const connection = connected.success
+    const first = this.#traffic.first(connection)
+    if (first !== undefined) {
+      const done = yield* Effect.result(
+        within(first, limits.attemptMs, (reason) => new Lost({ reason }), "no answer")
+      )
+      if (Result.isFailure(done)) return this.#refused(url, done.failure)
+    }
+    const items = this.#traffic.take(this.#sendable())
+    if (items.length === 0) return yield* this.#await()
+    for (const item of items) item.isSent = true
+    this.#waiting = this.#waiting.filter((item) => !item.isSent)
+    this.#batches++
+    yield* Effect.forkIn(this.#post(url, connection, items), scope, { startImmediately: true })
+  })
+
+  #sendable(): ReadonlyArray<Item<E, P>> {
+    const latestMs = nowMs(this.#parts.clock) + lastAttemptMs
+    return this.#waiting.filter((item) => !item.isSettled && !(item.wasRefused && item.deadlineMs <= latestMs))
+  }
+
+  readonly #pause = Effect.fnUntraced({ self: this }, function*(this: Lane<E, P, F>) {
+    if (this.#failures.areUnauthorized) {
+      for (const item of this.#unsettled) if (!item.isSent) this.#expired(item)
+    }
+    this.#woken.closeUnsafe()
+    yield* Effect.timeoutOption(this.#woken.await, yield* pauseMs(this.#round++, this.#parts.limits))
+    this.#tried.clear()
+    this.#isHeld = false
+  })
+
+  /** The server at `url` has not done what was asked. */
+  #refused(url: string, failure: Failure): void {
+    this.#parts.route.onFailure(url, failure)
+    this.#failures.add(url, failure)
+    this.#tried.add(url)
+    for (const item of this.#waiting) item.wasRefused = true
+    if (failure._tag === "Overloaded") this.#isHeld = true
+  }
+
+  #post(url: string, connection: Connection, items: ReadonlyArray<Item<E, P>>): Effect.Effect<void> {
+    const { attemptMs } = this.#traffic
+    const latestMs = items.reduce((latest, item) => Math.max(latest, item.deadlineMs), 0)
+    const leftMs = latestMs - nowMs(this.#parts.clock)
+    const silences = this.#silences.get(url) ?? 0
+    const ms = Math.max(1, Math.min(leftMs, (attemptMs ?? Infinity) * 2 ** Math.min(silences, patienceDoublingsMax)))
+    const late = (reason: string) => {
+      this.#silences.set(url, silences + 1)
+      return new Lost({ reason })
+    }
+    return within(this.#traffic.send(connection, items), ms, late, "no answer").pipe(
+      Effect.catchDefect((defect) => Effect.fail(new Lost({ reason: String(defect) }))),
+      Effect.result,
+      Effect.flatMap((answered) => {
+        this.#batches--
+        const isAnswered = Result.isSuccess(answered) && this.#answered(url, items, answered.success)
+        if (Result.isFailure(answered)) this.#lost(url, items, answered.failure)
+        this.#changed.openUnsafe()
+        return isAnswered ? this.#parts.onAnswer(connection) : Effect.void
+      })
+    )
+  }
+
+  #lost(url: string, items: ReadonlyArray<Item<E, P>>, failure: Lost): void {
+    this.#refused(url, failure)
+    this.#judge(items.map((item) => [item, failure]))
+  }
+
+  /** Whether any of them has what it asked for. */
+  #answered(url: string, items: ReadonlyArray<Item<E, P>>, answers: Answers<F>): boolean {
+    const failed: Array<readonly [Item<E, P>, F]> = []
+    for (const [i, item] of items.entries()) {
+      const answer = answers[i]
+      if (answer === undefined) continue
+      if (Exit.isSuccess(answer)) {
+        this.#settle(item, Exit.succeed(answer.value))
+        continue
+      }
+      const failure = answer.cause.reasons.find(Cause.isFailReason)?.error
+      // A defect is of this request alone, and no answer that another server would give.
+      if (failure === undefined) this.#settle(item, this.#traffic.onDefect(Cause.squash(answer.cause)))
+      else failed.push([item, failure])
+    }
+    const isAnswered = failed.length < items.length
+    if (isAnswered) this.#succeeded(url)
+    for (const failure of new Map(failed.map(([, one]) => [one._tag, one])).values()) {
+      if (isServers.has(failure._tag)) this.#refused(url, failure)
+    }
+    this.#judge(failed)
+    return isAnswered
+  }
+
+  #succeeded(url: string): void {
+    this.#parts.route.onAnswer(url)
+    this.#tried.clear()
+    this.#failures.clear()
+    this.#round = 0
+    this.#silences.clear()
+  }
+
+  #judge(failed: ReadonlyArray<readonly [Item<E, P>, F | Lost]>): void {
+    const again: Array<Item<E, P>> = []
+    for (const [item, failure] of failed) {
+      if (item.isSettled) continue
+      item.isSent = false
+      item.wasRefused = true
+      const verdict = this.#traffic.onFailure(item, failure)
+      if (verdict === "again") again.push(item)
+      else this.#settle(item, verdict)
+    }
+    if (again.length > 0) this.#waiting = [...again, ...this.#waiting]
+  }
+
+  #settle(item: Item<E, P>, exit: Exit.Exit<Uint8Array, E>): void {
+    if (item.isSettled) return
+    this.#end(item)
+    item.resume(exit)
+  }
+
+  #end(item: Item<E, P>): void {
+    if (item.isSettled) return
+    item.isSettled = true
+    this.#unsettled.delete(item)
+    this.#traffic.onSettled(item)
+    this.#changed.openUnsafe()
+  }
+
+  #expired(item: Item<E, P>): void {
+    const { limits, route } = this.#parts
+    const unanswered = () => this.#failures.toError(limits.deadlineMs, route.isAnyServer) as E
+    this.#settle(item, Exit.fail(this.#traffic.onExpired(item, unanswered)))
+  }
+
+  /** Waits for the next deadline, and ends the wait of whoever has reached it. */
+  readonly #expire = Effect.fnUntraced({ self: this }, function*(this: Lane<E, P, F>) {
+    const [first] = this.#unsettled
+    if (first === undefined) {
+      this.#begun.closeUnsafe()
+      return yield* this.#begun.await
+    }
+    const leftMs = first.deadlineMs - nowMs(this.#parts.clock)
+    if (leftMs > 0) return yield* Effect.sleep(leftMs)
+    this.#expired(first)
+  })
+}
+
+/** What says something about the server rather than about one request. */
+const isServers: ReadonlySet<Failure["_tag"]> = new Set([
+  "NotLeader",
+  "Overloaded",
+  "Stopped",
+  "ReadUnconfirmed",
+  "OutcomeUnknown"
+])
