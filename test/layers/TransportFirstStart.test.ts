@@ -92,7 +92,9 @@ describe("the first start on a new disk", () => {
       yield* n1.deliver(1)
       yield* n1.send("n2", heartbeat(2))
       for (let i = 0; i < 100; i++) yield* Effect.yieldNow
-      assert.deepStrictEqual([yield* Queue.clear(n1.events), yield* Queue.clear(events)], [[], []])
+      // Whether the second message is dropped before the refused call has ended, which is told, depends on who is faster.
+      const heard = [...yield* Queue.clear(n1.events), ...yield* Queue.clear(events)]
+      assert.deepStrictEqual(heard.filter(({ _tag }) => _tag !== "PeerLost"), [])
     }))
 
   it.live("is over too where whoever calls knows another disk, also later in that life", () =>
