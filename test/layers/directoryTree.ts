@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import Fs from "node:fs"
 import { syncBuiltinESMExports } from "node:module"
 import * as Path from "node:path"
+import { isCreating, isSynchronous } from "./storageDirectory.ts"
 
 interface FileNode {
   readonly _tag: "File"
@@ -149,6 +150,7 @@ export const lossesOf = <A, E, R>(
       const trees: Array<Tree> = []
       const originals = Object.fromEntries(names.map((name) => [name, Fs[name] as unknown as Call]))
       const nodes = new Map<number, Node>()
+      const synchronous = new Set<number>()
       const note = (): void => {
         for (const tree of model.images()) if (!trees.some((one) => isSameTree(one, tree))) trees.push(tree)
       }
@@ -176,15 +178,21 @@ export const lossesOf = <A, E, R>(
       note()
       Object.assign(Fs, {
         open: watched("open", ([path, flags], fd) => {
-          const isNew = flags === "wx" || flags === "w"
-          if (isNew) model.put(String(path), { _tag: "File", now: Buffer.alloc(0), durable: Buffer.alloc(0) })
+          if (isCreating(flags)) {
+            model.put(String(path), { _tag: "File", now: Buffer.alloc(0), durable: Buffer.alloc(0) })
+          }
           const node = model.find(String(path))
           if (node !== undefined) nodes.set(Number(fd), node)
+          synchronous.delete(Number(fd))
+          if (isSynchronous(flags)) synchronous.add(Number(fd))
         }),
         write: watched("write", ([fd, bytes, offset, , position], count) => {
           const node = nodes.get(Number(fd))
           const part = (bytes as Uint8Array).subarray(Number(offset), Number(offset) + Number(count))
           if (node?._tag === "File") node.now = written(node.now, Number(position), part)
+          if (!synchronous.has(Number(fd))) return
+          note()
+          synced([fd])
         }),
         rename: watched("rename", ([from, to]) => model.rename(String(from), String(to))),
         unlink: watched("unlink", ([path]) => model.take(String(path))),

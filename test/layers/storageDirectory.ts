@@ -97,6 +97,14 @@ export const delaying = (name: "unlink", delayMs: number) =>
     (original) => Effect.sync(() => replaceCall(name, original))
   )
 
+/** Whether `fs.open` with these flags makes a file. */
+export const isCreating = (flags: unknown): boolean =>
+  typeof flags === "number" ? (flags & Fs.constants.O_CREAT) !== 0 : flags === "wx" || flags === "w"
+
+/** Whether each write to a file that was opened with these flags is a sync as well. */
+export const isSynchronous = (flags: unknown): boolean =>
+  typeof flags === "number" && (flags & Fs.constants.O_DSYNC) !== 0
+
 /** A change of a directory, in the order in which it was asked for. */
 export type Change =
   | { readonly _tag: "Create"; readonly name: string }
@@ -111,6 +119,7 @@ export const watchChanges = Effect.map(
     Effect.sync(() => {
       const changes: Array<Change> = []
       const names = new Map<number, string>()
+      const synchronous = new Set<number>()
       const originals = {
         open: Fs.open,
         write: Fs.write,
@@ -122,9 +131,11 @@ export const watchChanges = Effect.map(
       const call = { ...originals } as unknown as Record<keyof typeof originals, Call>
       replaceCall("open", (path, flags, mode, done) => {
         const name = Path.basename(String(path))
-        if (flags === "wx" || flags === "w") changes.push({ _tag: "Create", name })
+        if (isCreating(flags)) changes.push({ _tag: "Create", name })
         const opened: Callback = (error, fd) => {
           if (error === null) names.set(Number(fd), name)
+          synchronous.delete(Number(fd))
+          if (error === null && isSynchronous(flags)) synchronous.add(Number(fd))
           ;(done as Callback)(error, fd)
         }
         call.open(path, flags, mode, opened)
@@ -137,6 +148,7 @@ export const watchChanges = Effect.map(
           position: Number(position),
           bytes: Buffer.from((bytes as Uint8Array).subarray(from, from + Number(length)))
         })
+        if (synchronous.has(Number(fd))) changes.push({ _tag: "Sync", name: names.get(Number(fd)) ?? "" })
         call.write(fd, bytes, offset, length, position, done)
       })
       replaceCall("rename", (from, to, done) => {

@@ -281,7 +281,7 @@ const gap = (state: Replay, { header: { firstSequence } }: Stored): string | und
 /** Makes the log ready to be written to. The last segment is open until the caller closes it. */
 export const settle = Effect.fnUntraced(function*({ end, log, state, stored: { header, path } }: Found) {
   const segment = yield* Effect.acquireUseRelease(
-    File.open(path, "r+"),
+    File.openSynchronous(path, "existing"),
     (fd) => Effect.as(cutTornTail(fd, path, state, end), { path, fd, header } satisfies Segment.Segment),
     (fd, exit) => exit._tag === "Success" ? Effect.void : File.close(fd)
   )

@@ -57,14 +57,14 @@ export interface Header {
 /** A segment that is open for writing. */
 export interface Segment {
   readonly path: string
-  readonly fd: number
+  readonly fd: File.SynchronousFd
   readonly header: Header
 }
 
 /** A file full of zeros that will be a segment. */
 export interface Blank {
   readonly path: string
-  readonly fd: number
+  readonly fd: File.SynchronousFd
   readonly sizeBytes: number
 }
 
@@ -186,7 +186,7 @@ export const discard = (blank: Blank): Effect.Effect<void> =>
 export const makeBlank = (directory: string, name: number, sizeBytes: number): Effect.Effect<Blank, StorageError> => {
   const path = Path.join(directory, `${name}.tmp`)
   return Effect.acquireUseRelease(
-    Effect.map(File.open(path, "wx"), (fd): Blank => ({ path, fd, sizeBytes })),
+    Effect.map(File.openSynchronous(path, "new"), (fd): Blank => ({ path, fd, sizeBytes })),
     Effect.fnUntraced(function*(blank) {
       const zeros = Buffer.alloc(Math.min(fillBytes, sizeBytes))
       for (let at = 0; at < sizeBytes; at += zeros.length) {
