@@ -10,8 +10,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as RpcClient from "effect/rpc/RpcClient"
 import type { RpcClientError } from "effect/rpc/RpcClientError"
-import type * as RpcGroup from "effect/rpc/RpcGroup"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as Socket from "effect/socket/Socket"
 import * as PeerRpc from "./PeerRpc.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
@@ -37,9 +37,10 @@ const webSocketUrl = (base: string): Effect.Effect<string, AddressError> => {
 }
 
 export interface Conversation {
-  readonly client: RpcClient.RpcClient<RpcGroup.Rpcs<typeof PeerRpc.PeerRpcs>, RpcClientError>
-  /** What `Deliver` has to show. */
-  readonly token: string
+  /** Delivers a frame of messages, and ends when it and all before it have been heard. */
+  readonly deliver: (messages: Uint8Array) => Effect.Effect<void, PeerRpc.Refused | RpcClientError>
+  /** The same without an answer, which spares both sides a message: ends as soon as it is on its way. */
+  readonly notify: (messages: Uint8Array) => Effect.Effect<void, RpcClientError>
   readonly welcome: PeerRpc.Welcome
   /** Fails with whatever ends the connection. */
   readonly broken: Deferred.Deferred<never, unknown>
@@ -86,7 +87,19 @@ export const connect = Effect.fnUntraced(function*(options: ConnectOptions) {
   // Only then: a call that is interrupted before waits for a connection to say so on, which would hold up a shutdown.
   yield* Deferred.await(settled)
   const { token, ...welcome } = yield* client.Hello(options.hello)
-  return { client, token, welcome, broken } satisfies Conversation
+  const encode = Schema.encodeEffect(protocol.codecFor(PeerRpc.Deliver.payloadSchema))
+  return {
+    welcome,
+    broken,
+    deliver: (messages) => client.Deliver({ token, messages }),
+    // `RpcClient` has no calls of this kind yet, and the protocol does.
+    notify: (messages) =>
+      Effect.flatMap(
+        Effect.orDie(encode({ token, messages })),
+        (payload) =>
+          protocol.send(0, { _tag: "Request", id: "", tag: "Deliver", payload, headers: [], isNotification: true })
+      )
+  } satisfies Conversation
 }, (effect, options) => Effect.timeout(effect, options.connectTimeoutMs * 2))
 
 /** The refusal in `cause`, if that is what it is. */

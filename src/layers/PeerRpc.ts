@@ -28,9 +28,8 @@ import * as Schema from "effect/Schema"
 import type { NodeId } from "../domain/NodeId.ts"
 import type { DiskId } from "../services/Storage.ts"
 import type { Inbound } from "../services/Transport.ts"
-import { WireMessage } from "./MessageCodec.ts"
 
-export const protocolVersion = 2
+export const protocolVersion = 3
 
 export const path = "/raft"
 
@@ -86,9 +85,9 @@ export class Hello extends Rpc.make("Hello", {
   error: Refused
 }) {}
 
-/** Messages in the order they were sent. */
+/** Messages in the order they were sent, as one frame of `MessageFrame.ts`. */
 export class Deliver extends Rpc.make("Deliver", {
-  payload: { token: Schema.String, messages: Schema.Array(WireMessage) },
+  payload: { token: Schema.String, messages: Schema.Uint8Array },
   error: Refused
 }) {}
 

@@ -15,6 +15,7 @@ import { randomUUID } from "node:crypto"
 import { isNodeId, type NodeId } from "../domain/NodeId.ts"
 import { type DiskId, isDiskId } from "../services/Storage.ts"
 import * as MessageCodec from "./MessageCodec.ts"
+import * as MessageFrame from "./MessageFrame.ts"
 import * as PeerRpc from "./PeerRpc.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
 
@@ -101,7 +102,9 @@ const handlers = PeerRpc.PeerRpcs.toLayer(Effect.gen(function*() {
     return { token: open({ from, diskId }), ...welcome }
   })
 
-  const deliver = (from: NodeId, messages: ReadonlyArray<MessageCodec.WireMessage>): Effect.Effect<void> => {
+  const deliver = (from: NodeId, frame: Uint8Array): Effect.Effect<void> => {
+    const messages = MessageFrame.decode(frame)
+    if ("problem" in messages) return warn(from, "dropped malformed messages", messages.problem)
     let problem: string | undefined
     for (const wire of messages) {
       const decoded = MessageCodec.fromWire(wire)

@@ -33,10 +33,11 @@
  * **Messages are encoded when they leave**, which is later than `send` returns: whoever sends one does not change it
  * any more, its bytes included.
  *
- * **Pipelining.** A batch does not wait for the answer to the one before. Answers bound what is under way, in batches
- * and bytes, so that the bytes a slow link has yet to carry cannot hide the pings behind them for longer than the peer
- * is given to answer. With the defaults the worst case, 4 MiB and a message of 8 MiB, takes a link of about 200 Mbit/s;
- * a slower one needs a longer `pingTimeoutMs`.
+ * **Pipelining.** A batch does not wait for the one before to be heard, and most are not answered at all: an answer is a message of its own, and
+ * costs both sides as much as a batch. One batch in so many, and the first after a while, asks for one, which says that all before it were heard
+ * (`peer/Window.ts`). So what is under way is bounded, in batches and bytes, so that the bytes a slow link has yet to carry cannot hide the pings
+ * behind them for longer than the peer is given to answer. With the defaults the worst case, 4 MiB and two messages of 8 MiB, takes a link of
+ * about 350 Mbit/s; a slower one needs a longer `pingTimeoutMs`.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -53,12 +54,14 @@ import type { NodeId } from "../domain/NodeId.ts"
 import type { Storage } from "../services/Storage.ts"
 import { type Inbound, type PeerMessage, Transport } from "../services/Transport.ts"
 import * as MessageCodec from "./MessageCodec.ts"
+import * as MessageFrame from "./MessageFrame.ts"
 import * as Acquaintance from "./peer/Acquaintance.ts"
 import * as Outbox from "./peer/Outbox.ts"
+import { Window, type WindowLimits } from "./peer/Window.ts"
 import * as PeerClient from "./PeerClient.ts"
 import * as PeerRpc from "./PeerRpc.ts"
 
-export interface Limits {
+export interface Limits extends WindowLimits {
   /**
    * A peer that is silent this long after a ping is lost. It is noticed after at most the timeout and two intervals.
    */
@@ -76,9 +79,6 @@ export interface Limits {
   readonly outboxBytesMax: number
   /** What travels as one batch; a single larger message travels alone. */
   readonly batchBytesMax: number
-  /** New batches wait while this much is unanswered. */
-  readonly unansweredBatchesMax: number
-  readonly unansweredBytesMax: number
   /** Larger messages are dropped with a warning. Far below `PeerRpc.frameBytesMax`. */
   readonly messageBytesMax: number
 }
@@ -93,7 +93,8 @@ export const defaults: Limits = {
   outboxMessagesMax: 16_384,
   outboxBytesMax: 32 << 20,
   batchBytesMax: 2 << 20,
-  unansweredBatchesMax: 16,
+  answerIntervalMs: 500,
+  unansweredBatchesMax: 64,
   unansweredBytesMax: 4 << 20,
   messageBytesMax: 16 << 20
 }
@@ -119,36 +120,33 @@ interface Node extends Acquaintance.Acquaintance {
 
 /** Sends what waits, batch by batch in order, until the connection breaks. */
 const converse = Effect.fnUntraced(
-  function*(node: Node, outbox: Outbox.Outbox, { broken, client, token }: PeerClient.Conversation) {
-    const { batchBytesMax, unansweredBatchesMax, unansweredBytesMax } = node.limits
-    let batches = 0
-    let unansweredBytes = 0
-    const post = (messages: ReadonlyArray<PeerMessage>, bytes: number) =>
-      Effect.suspend(() => client.Deliver({ token, messages: messages.map(MessageCodec.toWire) })).pipe(
-        Effect.onExit((exit) =>
-          Effect.sync(() => {
-            batches--
-            unansweredBytes -= bytes
-            if (Exit.isFailure(exit)) Deferred.doneUnsafe(broken, Exit.failCause(exit.cause))
-            outbox.changed.openUnsafe()
-          })
-        )
-      )
+  function*(node: Node, outbox: Outbox.Outbox, { broken, deliver, notify }: PeerClient.Conversation) {
+    const clock = yield* Clock.Clock
+    const window = new Window(node.limits)
+    const ask = (messages: Uint8Array) => {
+      const answered = Effect.onExit(deliver(messages), (exit) =>
+        Effect.sync(() => {
+          window.answered()
+          if (Exit.isFailure(exit)) Deferred.doneUnsafe(broken, Exit.failCause(exit.cause))
+          outbox.changed.openUnsafe()
+        }))
+      // Started at once, so that frames leave in the order of the batches. Detached, because the client ends its
+      // calls when it is closed, at once, while a call that is interrupted first tries to tell a peer that may not
+      // listen, for a second.
+      return Effect.forkDetach(answered, { startImmediately: true })
+    }
     const sendAll = Effect.whileLoop({
       while: () => true,
-      body: () => {
-        const hasRoom = batches < unansweredBatchesMax && unansweredBytes < unansweredBytesMax
-        if (outbox.waiting.length === 0 || !hasRoom || !node.isAdmitted()) {
+      body: (): Effect.Effect<unknown, unknown> => {
+        if (outbox.waiting.length === 0 || !window.hasRoom || !node.isAdmitted()) {
           outbox.changed.closeUnsafe()
-          return outbox.changed.await
+          // What a server sends in one turn belongs into one batch.
+          return Effect.andThen(outbox.changed.await, Effect.yieldNow)
         }
-        const { bytes, messages } = Outbox.takeBatch(outbox, batchBytesMax)
-        batches++
-        unansweredBytes += bytes
-        // Started at once, so that frames leave in the order of the batches. Detached, because the client ends its
-        // calls when it is closed, at once, while a call that is interrupted first tries to tell a peer that may not
-        // listen, for a second.
-        return Effect.forkDetach(post(messages, bytes), { startImmediately: true })
+        const { bytes, messages } = Outbox.takeBatch(outbox, node.limits.batchBytesMax)
+        const isAsked = window.add(bytes, Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+        const frame = MessageFrame.encode(messages.map(MessageCodec.toWire))
+        return isAsked ? ask(frame) : notify(frame)
       },
       step: () => {}
     })

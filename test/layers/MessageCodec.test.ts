@@ -1,19 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as SchemaBinary from "effect/encoding/SchemaBinary"
-import * as Schema from "effect/Schema"
 import type * as Entries from "../../src/domain/Entry.ts"
 import * as ConfigurationCodec from "../../src/layers/ConfigurationCodec.ts"
 import * as MessageCodec from "../../src/layers/MessageCodec.ts"
+import * as MessageFrame from "../../src/layers/MessageFrame.ts"
 import type { PeerMessage } from "../../src/services/Transport.ts"
 import { everyShape } from "../contracts/transport.ts"
 import { Draw, widest } from "./draw.ts"
 
-const wireCodec = SchemaBinary.toCodec(MessageCodec.WireMessage)
-const encode = Schema.encodeSync(wireCodec)
-const decode = Schema.decodeSync(wireCodec)
+const encode = (wire: MessageCodec.WireMessage): Uint8Array => MessageFrame.encode([wire])
 
-/** `message` as bytes that nothing else shares. */
-const travel = (message: PeerMessage): Uint8Array<ArrayBuffer> => Uint8Array.from(encode(MessageCodec.toWire(message)))
+const decode = (frame: Uint8Array): MessageCodec.WireMessage => {
+  const messages = MessageFrame.decode(frame)
+  return "problem" in messages ? assert.fail(messages.problem) : messages[0] ?? assert.fail("no message")
+}
+
+const travel = (message: PeerMessage): Uint8Array => encode(MessageCodec.toWire(message))
 
 const counterMax = 2 ** 48 - 1
 
@@ -131,5 +132,21 @@ describe("messages", () => {
     const decoded = MessageCodec.fromWire(decode(frame))
     frame.fill(0)
     assert.deepStrictEqual(decoded, { message })
+  })
+
+  it("travel together, and a frame that is cut, or changed anywhere, is refused or is other messages", () => {
+    const wires = everyShape.map(MessageCodec.toWire)
+    const frame = MessageFrame.encode(wires)
+    assert.deepStrictEqual(MessageFrame.decode(frame), wires)
+    const ends = new Set(wires.map((_, i) => MessageFrame.encode(wires.slice(0, i + 1)).length)).add(0)
+    for (let end = 0; end <= frame.length; end++) {
+      assert.strictEqual("problem" in MessageFrame.decode(frame.subarray(0, end)), !ends.has(end), `cut at ${end}`)
+    }
+    for (let at = 0; at < frame.length; at++) {
+      const changed = frame.slice()
+      changed[at] = (changed[at] ?? 0) ^ 0xff
+      const decoded = MessageFrame.decode(changed)
+      if (!("problem" in decoded)) decoded.forEach(MessageCodec.fromWire)
+    }
   })
 })

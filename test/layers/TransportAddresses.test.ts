@@ -10,6 +10,7 @@ import * as Net from "node:net"
 import { make, ofVoters } from "../../src/domain/Configuration.ts"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import * as MessageCodec from "../../src/layers/MessageCodec.ts"
+import * as MessageFrame from "../../src/layers/MessageFrame.ts"
 import { Addresses } from "../../src/layers/peer/Addresses.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import { heartbeat, listen, sendUntilReceived, takeUntil } from "../contracts/transport.ts"
@@ -208,7 +209,9 @@ describe("a server that is no member", () => {
       for (const from of ids) tokens.push((yield* client.Hello({ ...hello, from })).token)
       const refused: Array<number> = []
       for (const [i, token] of tokens.entries()) {
-        const delivered = yield* Effect.exit(client.Deliver({ token, messages: [MessageCodec.toWire(heartbeat(i))] }))
+        const delivered = yield* Effect.exit(
+          client.Deliver({ token, messages: MessageFrame.encode([MessageCodec.toWire(heartbeat(i))]) })
+        )
         if (Exit.isFailure(delivered)) refused.push(i)
       }
       assert.deepStrictEqual(refused, [0, 1])

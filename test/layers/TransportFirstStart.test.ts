@@ -9,6 +9,7 @@ import * as Queue from "effect/Queue"
 import * as Net from "node:net"
 import { make, ofVoters, unknown } from "../../src/domain/Configuration.ts"
 import * as MessageCodec from "../../src/layers/MessageCodec.ts"
+import * as MessageFrame from "../../src/layers/MessageFrame.ts"
 import { Admission } from "../../src/layers/peer/Admission.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import { heartbeat, listen, sendUntilReceived, takeUntil } from "../contracts/transport.ts"
@@ -23,7 +24,8 @@ describe("the first start on a new disk", () => {
     yield* n1.reconfigure(three)
     const client = yield* rawClient(n1.url, PeerRpc.PeerRpcs)
     const { token } = yield* client.Hello({ ...hello, to: "n1" })
-    const deliver = (round: number) => client.Deliver({ token, messages: [MessageCodec.toWire(heartbeat(round))] })
+    const deliver = (round: number) =>
+      client.Deliver({ token, messages: MessageFrame.encode([MessageCodec.toWire(heartbeat(round))]) })
     return { ...n1, client, deliver, events }
   })
 

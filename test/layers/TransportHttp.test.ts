@@ -12,6 +12,7 @@ import * as Net from "node:net"
 import { command } from "../../src/domain/Entry.ts"
 import type { Message } from "../../src/domain/Message.ts"
 import * as MessageCodec from "../../src/layers/MessageCodec.ts"
+import * as MessageFrame from "../../src/layers/MessageFrame.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import * as TransportHttp from "../../src/layers/TransportHttp.ts"
 import type { Inbound } from "../../src/services/Transport.ts"
@@ -217,7 +218,7 @@ describe("foreigners", () => {
       const client = yield* rawClient(url, PeerRpc.PeerRpcs)
       const version = yield* Effect.flip(client.Hello({ ...hello, protocolVersion: 1 }))
       assert.instanceOf(version, PeerRpc.Refused)
-      assert.include(version.message, `n2 speaks peer protocol 2 and "n3" speaks 1`)
+      assert.include(version.message, `n2 speaks peer protocol ${PeerRpc.protocolVersion} and "n3" speaks 1`)
       const self = yield* Effect.flip(client.Hello({ ...hello, from: "n2" }))
       assert.include(self.message, "n2 cannot be called by another server of that name")
       const odd = yield* Effect.flip(client.Hello({ ...hello, from: "n3 or so" }))
@@ -236,9 +237,11 @@ describe("foreigners", () => {
       const client = yield* rawClient(n2.url, PeerRpc.PeerRpcs)
       const older = yield* client.Hello(hello)
       const newer = yield* client.Hello(hello)
-      const refused = yield* Effect.flip(client.Deliver({ ...older, messages: [MessageCodec.toWire(heartbeat(1))] }))
+      const refused = yield* Effect.flip(
+        client.Deliver({ ...older, messages: MessageFrame.encode([MessageCodec.toWire(heartbeat(1))]) })
+      )
       assert.strictEqual(refused instanceof PeerRpc.Refused && refused.reason, "UnknownToken")
-      yield* client.Deliver({ ...newer, messages: [MessageCodec.toWire(heartbeat(2))] })
+      yield* client.Deliver({ ...newer, messages: MessageFrame.encode([MessageCodec.toWire(heartbeat(2))]) })
       assert.deepStrictEqual(yield* Queue.clear(events), [{ _tag: "Received", from: "n3", message: heartbeat(2) }])
     }))
 
@@ -258,7 +261,7 @@ describe("foreigners", () => {
 
 const oddRpcs = RpcGroup.make(
   PeerRpc.Hello,
-  Rpc.make("Deliver", { payload: { token: Schema.String, messages: Schema.Array(Schema.String) } })
+  Rpc.make("Deliver", { payload: { token: Schema.String, messages: Schema.Finite } })
 )
 
 describe("harm", () => {
@@ -269,9 +272,9 @@ describe("harm", () => {
       const client = yield* rawClient(n2.url, PeerRpc.PeerRpcs)
       const { token } = yield* client.Hello(hello)
       const old = yield* Effect.scoped(listen(n2))
-      yield* client.Deliver({ token, messages: [MessageCodec.toWire(heartbeat(1))] })
+      yield* client.Deliver({ token, messages: MessageFrame.encode([MessageCodec.toWire(heartbeat(1))]) })
       const events = yield* listen(n2)
-      yield* client.Deliver({ token, messages: [MessageCodec.toWire(heartbeat(2))] })
+      yield* client.Deliver({ token, messages: MessageFrame.encode([MessageCodec.toWire(heartbeat(2))]) })
       assert.deepStrictEqual(yield* Queue.clear(events), [{ _tag: "Received", from: "n3", message: heartbeat(2) }])
       assert.deepStrictEqual(yield* Queue.clear(old), [])
     }))
@@ -283,7 +286,7 @@ describe("harm", () => {
       const events = yield* listen(n2)
       const odd = yield* rawClient(n2.url, oddRpcs)
       const { token } = yield* odd.Hello(hello)
-      const exit = yield* Effect.exit(odd.Deliver({ token, messages: ["a", "b"] }))
+      const exit = yield* Effect.exit(odd.Deliver({ token, messages: 0.5 }))
       assert.isTrue(Exit.isFailure(exit))
       yield* odd.Hello(hello)
       assert.deepStrictEqual(yield* Queue.clear(events), [])

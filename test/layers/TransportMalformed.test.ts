@@ -4,6 +4,7 @@ import * as Queue from "effect/Queue"
 import { command } from "../../src/domain/Entry.ts"
 import type { ConfigurationData } from "../../src/layers/ConfigurationCodec.ts"
 import * as MessageCodec from "../../src/layers/MessageCodec.ts"
+import * as MessageFrame from "../../src/layers/MessageFrame.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import { chunk, heartbeat, listen } from "../contracts/transport.ts"
 import { blockOfOne, counters, noConfigurations } from "./draw.ts"
@@ -120,7 +121,7 @@ describe("a malformed message is dropped by itself, with a warning; its neighbou
           const { token } = yield* client.Hello(hello)
           const [before, after] = [MessageCodec.toWire(heartbeat(1)), MessageCodec.toWire(chunk(2, 16))]
           for (const [wire, problem] of malformed) {
-            yield* client.Deliver({ token, messages: [before, wire, after] })
+            yield* client.Deliver({ token, messages: MessageFrame.encode([before, wire, after]) })
             const line = yield* takeLine(lines, "n2", "dropped a malformed message")
             assert.strictEqual(line.level, "Warn")
             const said = String(line.annotations["problem"])

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { ofVoters } from "../../src/domain/Configuration.ts"
 import * as MessageCodec from "../../src/layers/MessageCodec.ts"
+import * as MessageFrame from "../../src/layers/MessageFrame.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import * as StorageMemory from "../../src/layers/StorageMemory.ts"
 import { heartbeat, listen } from "../contracts/transport.ts"
@@ -25,7 +26,7 @@ export const startCalled = Effect.fnUntraced(function*(of: StorageMemory.Disk, c
   yield* n2.reconfigure(configuration)
   const client = yield* rawClient(n2.url, PeerRpc.PeerRpcs)
   const deliver = (token: string, round: number) =>
-    client.Deliver({ token, messages: [MessageCodec.toWire(heartbeat(round))] })
+    client.Deliver({ token, messages: MessageFrame.encode([MessageCodec.toWire(heartbeat(round))]) })
   return { ...n2, events, hello: client.Hello, deliver }
 })
 

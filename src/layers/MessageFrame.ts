@@ -1,0 +1,146 @@
+/**
+ * Messages of one batch as bytes.
+ *
+ * ```
+ * frame   = message × as many as there are                                     (big-endian)
+ * message = kind u8 · fields:
+ *   0 any            length u32 · SchemaBinary of `MessageCodec.WireMessage`
+ *   1 AppendEntries  term f64 · prev.term f64 · prev.index f64 · leaderCommit f64 · round f64 · length u32 · its entries
+ *   2 AppendEntriesResponse with Matched   term f64 · round f64 · matchIndex f64
+ * ```
+ *
+ * Nearly all messages are of the last two kinds, and Schema's way of writing them took more time than all else that is done to a message (`bench/README.md`).
+ * Numbers are as wide as the schema's are, so that `MessageCodec.fromWire` has the same to check in either.
+ */
+import * as SchemaBinary from "effect/encoding/SchemaBinary"
+import * as Schema from "effect/Schema"
+import { Buffer } from "node:buffer"
+import { WireMessage } from "./MessageCodec.ts"
+
+const kinds = { any: 0, appendEntries: 1, matched: 2 } as const
+
+const codec = SchemaBinary.toCodec(WireMessage)
+const encodeAny = Schema.encodeSync(codec)
+const decodeAny = Schema.decodeUnknownSync(codec)
+
+/** The bytes are no frame. */
+class FrameError extends Error {}
+
+interface Part {
+  readonly kind: number
+  readonly numbers: ReadonlyArray<number>
+  readonly bytes: Uint8Array | undefined
+}
+
+const partOf = (message: WireMessage): Part => {
+  if (message._tag === "AppendEntries") {
+    const { entries, leaderCommit, prev, round, term } = message
+    return { kind: kinds.appendEntries, numbers: [term, prev.term, prev.index, leaderCommit, round], bytes: entries }
+  }
+  if (message._tag === "AppendEntriesResponse" && message.result._tag === "Matched") {
+    const { result, round, term } = message
+    return { kind: kinds.matched, numbers: [term, round, result.matchIndex], bytes: undefined }
+  }
+  // A copy: what the encoder gives is a view on an arena that its next call uses again.
+  return { kind: kinds.any, numbers: [], bytes: new Uint8Array(encodeAny(message)) }
+}
+
+const partBytes = ({ bytes, numbers }: Part): number =>
+  1 + 8 * numbers.length + (bytes === undefined ? 0 : 4 + bytes.length)
+
+/** Example: `encode([MessageCodec.toWire(message)])`. */
+export const encode = (messages: ReadonlyArray<WireMessage>): Uint8Array => {
+  const parts = messages.map(partOf)
+  const frame = Buffer.allocUnsafe(parts.reduce((size, part) => size + partBytes(part), 0))
+  let at = 0
+  for (const { bytes, kind, numbers } of parts) {
+    frame[at++] = kind
+    for (const number of numbers) at = frame.writeDoubleBE(number, at)
+    if (bytes === undefined) continue
+    at = frame.writeUInt32BE(bytes.length, at)
+    frame.set(bytes, at)
+    at += bytes.length
+  }
+  return frame
+}
+
+/** Reads a frame from its beginning to its end. */
+class Reader {
+  readonly #frame: Uint8Array
+  readonly #numbers: Buffer
+  #at = 0
+
+  constructor(frame: Uint8Array) {
+    this.#frame = frame
+    this.#numbers = Buffer.from(frame.buffer, frame.byteOffset, frame.length)
+  }
+
+  get isAtEnd(): boolean {
+    return this.#at === this.#frame.length
+  }
+
+  #take(bytes: number): number {
+    const at = this.#at
+    if (at + bytes > this.#frame.length) throw new FrameError("they end in the middle of one")
+    this.#at += bytes
+    return at
+  }
+
+  kind(): number {
+    return this.#numbers.readUInt8(this.#take(1))
+  }
+
+  number(): number {
+    return this.#numbers.readDoubleBE(this.#take(8))
+  }
+
+  bytes(): Uint8Array {
+    const length = this.#numbers.readUInt32BE(this.#take(4))
+    const at = this.#take(length)
+    // No Buffer, even where the frame is one: copies of a part of that are none.
+    return new Uint8Array(this.#frame.buffer, this.#frame.byteOffset + at, length)
+  }
+}
+
+const readAny = (bytes: Uint8Array): WireMessage => {
+  try {
+    return decodeAny(bytes)
+  } catch (error) {
+    if (!Schema.isSchemaError(error)) throw error
+    throw new FrameError(`${bytes.length} of them make no sense`)
+  }
+}
+
+const read = (reader: Reader): WireMessage => {
+  const kind = reader.kind()
+  switch (kind) {
+    case kinds.any:
+      return readAny(reader.bytes())
+    case kinds.appendEntries: {
+      const term = reader.number()
+      const prev = { term: reader.number(), index: reader.number() }
+      const leaderCommit = reader.number()
+      const round = reader.number()
+      return { _tag: "AppendEntries", term, prev, leaderCommit, round, entries: reader.bytes() }
+    }
+    case kinds.matched: {
+      const [term, round] = [reader.number(), reader.number()]
+      return { _tag: "AppendEntriesResponse", term, round, result: { _tag: "Matched", matchIndex: reader.number() } }
+    }
+    default:
+      throw new FrameError(`there is no kind ${kind}`)
+  }
+}
+
+/** The messages, or why the bytes are no frame. Entries stay views on it: it is not to be used for anything else. */
+export const decode = (frame: Uint8Array): ReadonlyArray<WireMessage> | { readonly problem: string } => {
+  const reader = new Reader(frame)
+  const messages: Array<WireMessage> = []
+  try {
+    while (!reader.isAtEnd) messages.push(read(reader))
+  } catch (error) {
+    if (error instanceof FrameError) return { problem: `${frame.length} bytes are no messages: ${error.message}` }
+    throw error
+  }
+  return messages
+}
