@@ -106,7 +106,9 @@ class Batch {
   /** The state machine has executed `commands`. What is kept is a copy: a result may be a view on something large. */
   executed(results: ReadonlyArray<Uint8Array>): void {
     this.#executed = results
-    for (const { answer, position } of this.#answers) this.#sessions.keep(answer, results[position]?.slice() ?? noBytes)
+    for (const { answer, position } of this.#answers) {
+      this.#sessions.keep(answer, new Uint8Array(results[position] ?? noBytes))
+    }
   }
 
   /** Of the entry that was added as number `i`. */

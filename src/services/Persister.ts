@@ -19,6 +19,8 @@ interface Job {
 export interface Persister {
   /** Hands a write over. An empty one is a barrier: where nothing is under way it is released at once. */
   readonly submit: (write: Write, then: ReadonlyArray<Released>) => Effect.Effect<void>
+  /** Whether the disk has yet to finish something. */
+  readonly isBusy: () => boolean
   readonly run: Effect.Effect<never, StorageError>
 }
 
@@ -43,7 +45,8 @@ const groupsOf = (jobs: ReadonlyArray<Job>): ReadonlyArray<ReadonlyArray<Job>> =
 
 export const make = Effect.fnUntraced(function*(
   storage: Storage["Service"],
-  release: (command: Released) => Effect.Effect<void>
+  release: (command: Released) => Effect.Effect<void>,
+  onIdle: () => void
 ) {
   const jobs = yield* Queue.unbounded<Job>()
   let outstanding = 0
@@ -68,8 +71,13 @@ export const make = Effect.fnUntraced(function*(
       // Only now may a barrier pass at once: what it would overtake has left.
       outstanding -= group.length
     }
+    if (outstanding === 0) onIdle()
   })
 
-  const persister: Persister = { submit, run: Effect.forever(groups(), { disableYield: true }) }
+  const persister: Persister = {
+    submit,
+    isBusy: () => outstanding > 0,
+    run: Effect.forever(groups(), { disableYield: true })
+  }
   return persister
 })

@@ -145,7 +145,13 @@ const wire = Effect.fnUntraced(
       yield* Core
     ]
     const requests = new Requests({ timeoutMs: options.requestTimeoutMs, waitingMax: options.waitingRequestsMax })
-    const turns = yield* TurnLoop.make({ initial, step, now, requests })
+    const turns: TurnLoop.TurnLoop = yield* TurnLoop.make({
+      initial,
+      step,
+      now,
+      requests,
+      isDiskBusy: () => persister.isBusy()
+    })
     const { offer, state } = turns
     const applier = yield* Applier.make({
       stateMachine,
@@ -155,7 +161,11 @@ const wire = Effect.fnUntraced(
       restored,
       onApplied: (index, logTimeMs) => offer({ _tag: "Applied", index, logTimeMs })
     })
-    const persister = yield* Persister.make(storage, release({ id: initial.id, transport, applier, offer }))
+    const persister: Persister.Persister = yield* Persister.make(
+      storage,
+      release({ id: initial.id, transport, applier, offer }),
+      turns.onDiskIdle
+    )
     const compactor = yield* Compactor.make({ storage, applier, state, offer })
     const sender = yield* SnapshotSender.make({
       storage,

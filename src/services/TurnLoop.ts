@@ -1,13 +1,18 @@
 /**
  * The turn loop: take everything that waits, read the clock once, fold `step` over it, hand out the commands. And the timer that says when
  * the core's next deadline, or a caller's, has come.
+ *
+ * **Group commit.** While a leader's disk writes, and a moment longer if the batch before is not committed by then, proposals wait, and then become one
+ * batch: a batch costs each server a write, messages and wake-ups, whatever is in it. Once `heldBytesMax` wait, they wait no longer: a
+ * disk that stalls is for the core to bound (rule L10). Nor do they wait for a commit beyond `heldMsMax`: where servers are far apart, batches
+ * follow one another on the way.
  */
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import type { Command } from "../domain/Command.ts"
 import { type Event, type Proposal, type ReadBy, type RequestId, ticked } from "../domain/Event.ts"
-import type { NodeState } from "../domain/NodeState.ts"
+import { isLeader, type NodeState } from "../domain/NodeState.ts"
 import * as Step from "../domain/Step.ts"
 import type { Requests } from "./Requests.ts"
 
@@ -15,20 +20,52 @@ export interface TurnLoop {
   /** Puts an event in line. After `close` it does nothing. */
   readonly offer: (event: Event) => void
   readonly state: () => NodeState
+  /** The disk has nothing more to do: proposals that waited for that are taken. */
+  readonly onDiskIdle: () => void
   /** Runs the loop and its timer; commands are interpreted in order, before the next turn. */
   readonly run: (interpret: (command: Command) => Effect.Effect<void>) => Effect.Effect<never>
   readonly close: () => void
 }
 
-/** What waits, as the core should see it: messages in the order they came, then one batch of each kind of request, then the time. */
-const gather = (events: ReadonlyArray<Event>): ReadonlyArray<Event> => {
-  if (events.length === 1) return events
+/** About the most bytes of proposals that wait, and how long after the last batch, in milliseconds, they wait for its commit. */
+const heldBytesMax = 1 << 20
+const heldMsMax = 5
+
+/** Proposals that have yet to become a batch. */
+class Held {
+  #proposals: Array<Proposal> = []
+  #bytes = 0
+
+  get isEmpty(): boolean {
+    return this.#proposals.length === 0
+  }
+
+  get isFull(): boolean {
+    return this.#bytes >= heldBytesMax
+  }
+
+  add(proposals: ReadonlyArray<Proposal>): void {
+    for (const proposal of proposals) {
+      this.#proposals.push(proposal)
+      this.#bytes += proposal.bytes.length
+    }
+  }
+
+  take(): ReadonlyArray<Proposal> {
+    const taken = this.#proposals
+    this.#proposals = []
+    this.#bytes = 0
+    return taken
+  }
+}
+
+/** What waits, as the core should see it: messages in the order they came, then one batch of each kind of read. Proposals go to `held`. */
+const gather = (events: ReadonlyArray<Event>, held: Held) => {
   const first: Array<Event> = []
-  const proposals: Array<Proposal> = []
   const reads = new Map<ReadBy, Array<RequestId>>()
   let isDue = false
   for (const event of events) {
-    if (event._tag === "Propose") proposals.push(...event.proposals)
+    if (event._tag === "Propose") held.add(event.proposals)
     else if (event._tag === "Read") {
       const { by, requestIds } = event
       const same = reads.get(by)
@@ -37,11 +74,8 @@ const gather = (events: ReadonlyArray<Event>): ReadonlyArray<Event> => {
     } else if (event._tag === "Ticked") isDue = true
     else first.push(event)
   }
-  if (proposals.length > 0) first.push({ _tag: "Propose", proposals })
   for (const [by, requestIds] of reads) first.push({ _tag: "Read", requestIds, by })
-  // Time comes last: after a pause, what arrived meanwhile may show that nothing is overdue.
-  if (isDue) first.push(ticked)
-  return first
+  return { first, isDue }
 }
 
 /** Later than this, in milliseconds, a timer means that the process was held up. */
@@ -82,19 +116,31 @@ export const make = Effect.fnUntraced(function*(options: {
   /** Monotonic milliseconds. */
   readonly now: () => number
   readonly requests: Requests
+  /** Whether a write is under way. */
+  readonly isDiskBusy: () => boolean
 }) {
-  const { now, requests, step } = options
+  const { isDiskBusy, now, requests, step } = options
+  const held = new Held()
+  let proposedMs = -Infinity
   const inbox = yield* Queue.unbounded<Event>()
   let state = options.initial
   let isClosed = false
   const offer = (event: Event): void => void Queue.offerUnsafe(inbox, event)
   const timer = yield* makeTimer(now, () => offer(ticked))
-  const arm = () => timer.arm(Math.min(Step.nextDeadlineMs(state), requests.nextDeadlineMs()))
+  const arm = () => timer.arm(Math.min(Step.nextDeadlineMs(state), requests.nextDeadlineMs(), heldUntilMs()))
+
+  /** What only a leader takes is refused by others at once. */
+  const mayPropose = (nowMs: number): boolean => {
+    if (held.isFull || !isLeader(state)) return true
+    return !isDiskBusy() && (state.commitIndex === state.log.lastIndex || nowMs >= proposedMs + heldMsMax)
+  }
+  /** When proposals have waited long enough; what the disk does is told. */
+  const heldUntilMs = () => held.isEmpty || isDiskBusy() ? Infinity : proposedMs + heldMsMax
 
   const turn = Effect.fnUntraced(function*(interpret: (command: Command) => Effect.Effect<void>) {
-    const events = gather(yield* Queue.takeAll(inbox))
+    const { first, isDue } = gather(yield* Queue.takeAll(inbox), held)
     const nowMs = now()
-    for (const event of events) {
+    const take = Effect.fnUntraced(function*(event: Event) {
       const stepped = step(state, event, nowMs)
       state = stepped.state
       for (const command of stepped.commands) {
@@ -102,7 +148,14 @@ export const make = Effect.fnUntraced(function*(options: {
         if (isClosed) return yield* Effect.never
         yield* interpret(command)
       }
+    })
+    for (const event of first) yield* take(event)
+    if (!held.isEmpty && mayPropose(nowMs)) {
+      proposedMs = nowMs
+      yield* take({ _tag: "Propose", proposals: held.take() })
     }
+    // Time comes last: after a pause, what arrived meanwhile may show that nothing is overdue.
+    if (isDue) yield* take(ticked)
     requests.expire(nowMs)
     arm()
   })
@@ -110,6 +163,9 @@ export const make = Effect.fnUntraced(function*(options: {
   const loop: TurnLoop = {
     offer,
     state: () => state,
+    onDiskIdle: () => {
+      if (!held.isEmpty) offer(ticked)
+    },
     run: (interpret) =>
       Effect.suspend(() => {
         arm()

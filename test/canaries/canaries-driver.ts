@@ -246,10 +246,76 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "turn",
     bug: "time is told before what arrived while the process was held up",
     file: "src/services/TurnLoop.ts",
-    find: "if (isDue) first.push(ticked)",
-    replace: "if (isDue) first.unshift(ticked)",
+    find: "for (const event of first) yield* take(event)",
+    replace: "if (isDue) yield* take(ticked)\n    for (const event of first) yield* take(event)",
     caughtBy: "tests",
     tests: ["test/services/turnloop.test.ts"],
     property: /tells the time after what arrived/
+  },
+  {
+    id: "T2a",
+    rule: "L10",
+    bug: "proposals wait for a disk that stalls, however many bytes they are",
+    file: "src/services/TurnLoop.ts",
+    find: "if (held.isFull || !isLeader(state)) return true",
+    replace: "if (!isLeader(state)) return true",
+    caughtBy: "tests",
+    tests: ["test/services/turnloop.test.ts"],
+    property: /wait no more once they are many bytes/
+  },
+  {
+    id: "T2b",
+    rule: "turn",
+    bug: "proposals wait for a commit that may be far away",
+    file: "src/services/TurnLoop.ts",
+    find: "(state.commitIndex === state.log.lastIndex || nowMs >= proposedMs + heldMsMax)",
+    replace: "state.commitIndex === state.log.lastIndex",
+    caughtBy: "tests",
+    tests: ["test/services/turnloop.test.ts"],
+    property: /but not for long/
+  },
+  {
+    id: "T2c",
+    rule: "turn",
+    bug: "proposals that wait for the disk are not told that it is idle",
+    file: "src/services/TurnLoop.ts",
+    find: "if (!held.isEmpty) offer(ticked)",
+    replace: "if (held.isFull) offer(ticked)",
+    caughtBy: "tests",
+    tests: ["test/services/turnloop.test.ts"],
+    property: /wait while the disk is busy/
+  },
+  {
+    id: "T2d",
+    rule: "turn",
+    bug: "a server that does not lead refuses proposals only once its disk is idle",
+    file: "src/services/TurnLoop.ts",
+    find: "if (held.isFull || !isLeader(state)) return true",
+    replace: "if (held.isFull) return true",
+    caughtBy: "tests",
+    tests: ["test/services/turnloop.test.ts"],
+    property: /refuse at once where no leader is/
+  },
+  {
+    id: "W1a",
+    rule: "L10",
+    bug: "nothing more is sent where more is unanswered than may be, and no answer was asked for",
+    file: "src/layers/peer/Window.ts",
+    find: "return !this.#isAsked\n      || (this",
+    replace: "return (this",
+    caughtBy: "tests",
+    tests: ["test/layers/peerWindow.test.ts"],
+    property: /never waits for an answer that nobody has asked for/
+  },
+  {
+    id: "W1b",
+    rule: "L10",
+    bug: "an answer speaks also for batches that left after it was asked for",
+    file: "src/layers/peer/Window.ts",
+    find: "this.#unanswered = this.#unasked",
+    replace: "this.#unanswered = none",
+    caughtBy: "tests",
+    tests: ["test/layers/peerWindow.test.ts"],
+    property: /never waits for an answer/
   }
 ]

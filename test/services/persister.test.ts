@@ -33,10 +33,14 @@ const started = Effect.gen(function*() {
     compact: notAsked,
     persist: (write) => Effect.andThen(Deferred.await(go), Effect.sync(() => void writes.push(write)))
   })
-  const persister = yield* Persister.make(storage, (released_) =>
-    Effect.sync(() => {
-      if (released_._tag === "Apply") released.push(released_.to)
-    }))
+  const persister = yield* Persister.make(
+    storage,
+    (released_) =>
+      Effect.sync(() => {
+        if (released_._tag === "Apply") released.push(released_.to)
+      }),
+    () => {}
+  )
   yield* Effect.forkScoped(persister.run, { startImmediately: true })
   const settled = Effect.gen(function*() {
     for (let i = 0; i < 50; i++) yield* Effect.yieldNow
