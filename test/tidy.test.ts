@@ -52,7 +52,9 @@ const spoken = new Set(
   [
     "Codec.ts",
     "ConfigurationCodec.ts",
+    "ByteLists.ts",
     "MessageCodec.ts",
+    "MessageFrame.ts",
     "SnapshotFormat.ts",
     "PeerRpc.ts",
     "PeerClient.ts",

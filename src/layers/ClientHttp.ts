@@ -19,20 +19,22 @@ import * as Connection from "../services/Connection.ts"
 import { type Asked, Overloaded, RaftNode } from "../services/RaftNode.ts"
 import type { UrlOf } from "../services/ServerStatus.ts"
 import { Unread } from "../services/Unread.ts"
-import { callsMax, ClientRpcs, pack, path, type Propose, serialization } from "./ClientRpc.ts"
+import * as ByteLists from "./ByteLists.ts"
+import { callsMax, ClientRpcs, pack, path, type Propose, questionsOf, serialization } from "./ClientRpc.ts"
 import * as ConfigurationCodec from "./ConfigurationCodec.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 type ProposePayload = typeof Propose.payloadSchema.Type
 
 /** The commands, each with its place in the session. */
-const askedOf = ({ commands, session }: ProposePayload): ReadonlyArray<Asked> =>
-  commands.map((command, i) => {
-    if (session === undefined) return { command, sequenced: undefined }
-    const sequence = session.sequences[i]
-    if (sequence === undefined) throw new Error(`${commands.length} commands have ${session.sequences.length} numbers`)
-    return { command, sequenced: { session: session.id, sequence, firstUnanswered: session.firstUnanswered } }
-  })
+const askedOf = ({ commands, session }: ProposePayload): ReadonlyArray<Asked> => {
+  if (session === undefined) return questionsOf(commands).map((command) => ({ command, sequenced: undefined }))
+  const { firstUnanswered, id, sequences } = session
+  return questionsOf(commands).map((command, i) => ({
+    command,
+    sequenced: { session: id, sequence: ByteLists.numberAt(sequences, i), firstUnanswered }
+  }))
+}
 
 /** Counts what each connection has under way. */
 const makeGate = () => {
@@ -58,8 +60,8 @@ const makeGate = () => {
 const overloaded = Effect.fail(new Overloaded())
 
 /** The same answer to every question. */
-const allOverloaded = (questions: ReadonlyArray<unknown>) =>
-  Effect.sync(() => pack(questions.map(() => Exit.fail(new Overloaded())), () => true))
+const allOverloaded = (questions: Uint8Array) =>
+  Effect.sync(() => pack(questionsOf(questions).map(() => Exit.fail(new Overloaded())), () => true))
 
 /** The handlers alone. `urlOf` finds the base URL of a server, for redirects and status; `unread` hears of what was sent. */
 export const handlers = (options: { readonly urlOf: UrlOf; readonly unread: Unread }) =>
@@ -77,7 +79,8 @@ export const handlers = (options: { readonly urlOf: UrlOf; readonly unread: Unre
       Read: ({ consistency, queries }, by) =>
         gate(
           by,
-          unread.answering(by, (room) => Effect.map(here.read(queries, consistency), (answers) => pack(answers, room))),
+          unread.answering(by, (room) =>
+            Effect.map(here.read(questionsOf(queries), consistency), (answers) => pack(answers, room))),
           allOverloaded(queries)
         ),
       ReadStale: ({ minIndex, query }, by) =>

@@ -27,6 +27,7 @@ import {
 import { ServerStatus } from "../services/ServerStatus.ts"
 import { SnapshotReport } from "../services/SnapshotReport.ts"
 import type { Room } from "../services/Unread.ts"
+import * as ByteLists from "./ByteLists.ts"
 import { ConfigurationData } from "./ConfigurationCodec.ts"
 
 export const path = "/rpc"
@@ -48,13 +49,14 @@ const refused = [Redirected, Overloaded, Stopped] as const
  */
 const answersWith = <S extends Schema.Top>(failure: S) =>
   Schema.Struct({
-    results: Schema.Array(Schema.Uint8Array),
+    /** `ByteLists`. */
+    results: Schema.Uint8Array,
     failures: Schema.Array(Schema.Struct({ at: Schema.Int, failure })),
     defects: Schema.Array(Schema.Struct({ at: Schema.Int, message: Schema.String }))
   })
 
 interface Packed<F> {
-  readonly results: ReadonlyArray<Uint8Array>
+  readonly results: Uint8Array
   readonly failures: ReadonlyArray<{ readonly at: number; readonly failure: F }>
   readonly defects: ReadonlyArray<{ readonly at: number; readonly message: string }>
 }
@@ -78,30 +80,38 @@ export const pack = <F>(answers: Answers<F>, room: Room): Packed<F | Cut> => {
     if (failure !== undefined) failures.push({ at, failure })
     else defects.push({ at, message: String(Cause.squash(answer.cause)).slice(0, 1000) })
   }
-  return { results, failures, defects }
+  return { results: ByteLists.encode(results), failures, defects }
 }
 
+/** The answers of a message, each with memory of its own: whoever keeps one does not keep the others. */
 export const unpack = <F>({ defects, failures, results }: Packed<F>): Answers<F> => {
-  const answers: Array<Exit.Exit<Uint8Array, F>> = results.map((result) => Exit.succeed(result))
+  const answers: Array<Exit.Exit<Uint8Array, F>> = ByteLists.decode(results, questionsMax).map((result) =>
+    Exit.succeed(new Uint8Array(result))
+  )
   for (const { at, failure } of failures) answers[at] = Exit.fail(failure)
   for (const { at, message } of defects) answers[at] = Exit.die(new Error(message))
   return answers
 }
 
-const Questions = Schema.Array(Schema.Uint8Array).check(Schema.isMaxLength(questionsMax))
+/** Questions as they travel: a list of `ByteLists`, of at most `questionsMax`. */
+export const questions = (all: ReadonlyArray<Uint8Array>): Uint8Array => ByteLists.encode(all)
+
+/** The questions of a message. Throws for what are none: it is its sender's loss alone. */
+export const questionsOf = (list: Uint8Array): ReadonlyArray<Uint8Array> => ByteLists.decode(list, questionsMax)
 
 const Sequence = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: sequenceMax }))
 
 export class Propose extends Rpc.make("Propose", {
   payload: {
-    commands: Questions,
+    /** `questions`. */
+    commands: Schema.Uint8Array,
     /** Absent: without a session. */
     session: Schema.optionalKey(
       Schema.Struct({
         id: Sequence,
         firstUnanswered: Sequence,
-        /** One for each command. */
-        sequences: Schema.Array(Sequence)
+        /** One for each command: numbers of `ByteLists`. */
+        sequences: Schema.Uint8Array
       })
     )
   },
@@ -110,7 +120,8 @@ export class Propose extends Rpc.make("Propose", {
 
 export class Read extends Rpc.make("Read", {
   payload: {
-    queries: Questions,
+    /** `questions`. */
+    queries: Schema.Uint8Array,
     consistency: Schema.Literals(["linearizable", "lease", "follower"])
   },
   success: answersWith(Schema.Union([...refused, ReadUnconfirmed, Cut]))

@@ -35,10 +35,12 @@ import {
 } from "../services/RaftClient.ts"
 import { type Asked, ChangeRefused, RaftNode, SettingsError, TooLarge } from "../services/RaftNode.ts"
 import type { UrlOf } from "../services/ServerStatus.ts"
+import * as ByteLists from "./ByteLists.ts"
 import {
   ClientRpcs,
   path,
   type Propose,
+  questions,
   type Reconfigure,
   requestBytesMax,
   serialization,
@@ -55,6 +57,8 @@ const pingTimeout = Duration.seconds(2)
 interface Link {
   readonly scope: Scope.Closeable
   readonly ready: Deferred.Deferred<Connection, Unreachable>
+  /** As an effect that has ended, once it is open. */
+  open: Exit.Exit<Connection, Unreachable> | undefined
 }
 
 /** What ended a connection or a call, for a reader: the system's words where there are any, as in `connect ECONNREFUSED 127.0.0.1:7101`. */
@@ -78,14 +82,14 @@ const unreachable = (cause: Cause.Cause<unknown>): Unreachable => {
 
 /** Commands as they travel: all of them in the same session, or none. */
 const proposed = (asked: ReadonlyArray<Asked>): typeof Propose.payloadSchema.Type => {
-  const commands = asked.map(({ command }) => command)
+  const commands = questions(asked.map(({ command }) => command))
   const places = asked.flatMap(({ sequenced }) => sequenced ?? [])
   const [first] = places
   if (first === undefined) return { commands }
   const session = {
     id: first.session,
     firstUnanswered: first.firstUnanswered,
-    sequences: places.map(({ sequence }) => sequence)
+    sequences: ByteLists.encodeNumbers(places.map(({ sequence }) => sequence))
   }
   return { commands, session }
 }
@@ -174,7 +178,7 @@ const open = Effect.fnUntraced(
       read: (queries, consistency) => {
         const tooLong = queries.length === 1 ? lengthProblem(queries[0]) : undefined
         if (tooLong !== undefined) return Effect.succeed([Exit.die(tooLong)])
-        return Effect.map(ending(client.Read({ queries, consistency })), unpack)
+        return Effect.map(ending(client.Read({ queries: questions(queries), consistency })), unpack)
       },
       readStale: (query, minIndex) => {
         const tooLong = lengthProblem(query)
@@ -223,12 +227,13 @@ const makeConnect = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
   const start = Effect.fnUntraced(function*(url: string) {
     const link: Link = {
       scope: yield* Scope.fork(layerScope),
-      ready: yield* Deferred.make<Connection, Unreachable>()
+      ready: yield* Deferred.make<Connection, Unreachable>(),
+      open: undefined
     }
     links.set(url, link)
     const broken = discard(url, link)
     yield* open(url, link.scope, options.attemptMs ?? 1000, broken).pipe(
-      Effect.onExit((exit) => Exit.isFailure(exit) ? broken : Effect.void),
+      Effect.onExit((exit) => Exit.isFailure(exit) ? broken : Effect.sync(() => void (link.open = exit))),
       Deferred.into(link.ready),
       // Not in the caller: others wait for the same connection, and outlive it.
       Effect.forkIn(layerScope)
@@ -243,7 +248,7 @@ const makeConnect = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     }).pipe(Effect.flatMap((link) => Deferred.await(link.ready)))
 
   const constructor = yield* Socket.WebSocketConstructor
-  return (url) => Effect.provideService(connect(url), Socket.WebSocketConstructor, constructor)
+  return (url) => links.get(url)?.open ?? Effect.provideService(connect(url), Socket.WebSocketConstructor, constructor)
 })
 
 /** A client of the cluster behind `options.endpoints`. Building it connects to nothing yet; it fails where an endpoint is no URL. */

@@ -31,16 +31,34 @@ const drained = (stream: Duplex): Effect.Effect<void> =>
     return Effect.sync(() => stream.off("drain", done).off("close", done))
   })
 
-/** The same request, whose WebSocket reads nothing while too much waits to be written, and whose writes wait for that. */
+/** Has what is written to `stream` until the event loop turns leave together: whoever gets it is woken once. */
+const gathering = (stream: Duplex): () => void => {
+  let isGathering = false
+  return () => {
+    if (isGathering) return
+    isGathering = true
+    stream.cork()
+    setImmediate(() => {
+      isGathering = false
+      stream.uncork()
+    })
+  }
+}
+
+/**
+ * The same request, whose WebSocket reads nothing while too much waits to be written, and whose writes wait for that. Answers that are given at the
+ * same time leave together.
+ */
 const patient = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest => {
   const { socket: stream } = request.source as IncomingMessage
   const isFull = (): boolean => !stream.destroyed && stream.writableLength > unreadBytesMax
+  const gather = gathering(stream)
   const room = Effect.suspend(() => isFull() ? drained(stream) : Effect.void)
   const upgrade = Effect.map(request.upgrade, ({ reader, writer }) =>
     Socket.make({
       writer: Effect.map(writer, ({ write, writeAll }) => ({
-        write: (chunk) => Effect.andThen(write(chunk), room),
-        writeAll: (chunks) => Effect.andThen(writeAll(chunks), room)
+        write: (chunk) => Effect.andThen(Effect.suspend(() => (gather(), write(chunk))), room),
+        writeAll: (chunks) => Effect.andThen(Effect.suspend(() => (gather(), writeAll(chunks))), room)
       })),
       reader: Effect.map(reader, ({ pull, upgrade }) => ({
         pull: Effect.andThen(room, pull),

@@ -5,13 +5,14 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
 import { Lost, type Unanswered, Unreachable } from "./ClientErrors.ts"
 import { type Failure, Failures, type Route } from "./ClientRoute.ts"
 import type { Connection } from "./Connection.ts"
 import { type ChangeRefused, OutcomeUnknown } from "./RaftNode.ts"
 
-/** Opens a connection, or gives the one that is open. It gives up by itself or is interrupted. */
+/** Opens a connection, or gives the one that is open, best as an `Exit`. It gives up by itself or is interrupted. */
 export type Connect = (url: string) => Effect.Effect<Connection, Unreachable>
 
 export interface Limits {
@@ -33,8 +34,13 @@ export const within = <A, E, E2>(effect: Effect.Effect<A, E>, ms: number, late: 
     orElse: () => Effect.fail(late(`${what} within ${Math.round(ms)} ms`))
   })
 
-export const opened = (connect: Connect, url: string, ms: number) =>
-  within(connect(url), ms, (reason) => new Unreachable({ reason }), "no connection")
+export const opened = (connect: Connect, url: string, ms: number): Effect.Effect<Connection, Unreachable> => {
+  const opening = connect(url)
+  // One that stands needs no time, nor a timer that most often would be for nothing.
+  return Exit.isExit(opening)
+    ? opening
+    : within(opening, ms, (reason) => new Unreachable({ reason }), "no connection")
+}
 
 /** How long to wait before round `round + 1`: longer each time, and jittered, so that clients do not come back together. */
 export const pauseMs = (round: number, { backoffMsMax, backoffMsMin }: Limits): Effect.Effect<number> =>

@@ -70,7 +70,7 @@ interface Parts {
   readonly onAnswer: (connection: Connection) => Effect.Effect<void>
 }
 
-/** Most batches under way. What comes meanwhile makes the next ones larger. */
+/** Most batches under way. */
 const batchesMax = 16
 
 /** A batch that was not answered in time may wait longer the next time: its leader may only be slow. */
@@ -88,6 +88,8 @@ export class Lane<E, P, F extends Failure> {
   readonly #failures = new Failures()
   readonly #tried = new Set<string>()
   #batches = 0
+  /** In the batches under way. */
+  #underWay = 0
   #round = 0
   /** How often each server was waited for in vain, since one has answered. */
   readonly #silences = new Map<string, number>()
@@ -159,15 +161,18 @@ export class Lane<E, P, F extends Failure> {
     this.#woken.openUnsafe()
   }
 
+  /** The first change does not come alone: what is asked in the same moment belongs into the same batch. */
   #await(): Effect.Effect<void> {
     this.#changed.closeUnsafe()
-    return this.#changed.await
+    return Effect.andThen(this.#changed.await, Effect.yieldNow)
   }
 
   readonly #turn = Effect.fnUntraced({ self: this }, function*(this: Lane<E, P, F>) {
     const { connect, limits, route, scope } = this.#parts
     this.#waiting = this.#waiting.filter((item) => !item.isSettled)
-    if (this.#waiting.length === 0 || this.#batches >= batchesMax) return yield* this.#await()
+    // A batch costs every server work, whatever is in it: the next one goes once as many wait as are under way.
+    const isFew = this.#waiting.length < this.#underWay || this.#waiting.length === 0
+    if (isFew || this.#batches >= batchesMax) return yield* this.#await()
     if (this.#isHeld) return yield* this.#pause()
     const url = route.next(this.#tried)
     if (url === undefined) return yield* this.#pause()
@@ -186,6 +191,7 @@ export class Lane<E, P, F extends Failure> {
     for (const item of items) item.isSent = true
     this.#waiting = this.#waiting.filter((item) => !item.isSent)
     this.#batches++
+    this.#underWay += items.length
     yield* Effect.forkIn(this.#post(url, connection, items), scope, { startImmediately: true })
   })
 
@@ -228,6 +234,7 @@ export class Lane<E, P, F extends Failure> {
       Effect.result,
       Effect.flatMap((answered) => {
         this.#batches--
+        this.#underWay -= items.length
         const isAnswered = Result.isSuccess(answered) && this.#answered(url, items, answered.success)
         if (Result.isFailure(answered)) this.#lost(url, items, answered.failure)
         this.#changed.openUnsafe()

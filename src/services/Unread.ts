@@ -35,15 +35,17 @@ export class Unread {
 
   /** Runs `call` once there is room for its answers, and tells it how much. */
   answering<A, E>(by: Call, call: (room: Room) => Effect.Effect<A, E>): Effect.Effect<A, E> {
+    const isFull = () => this.bytesOf(by.client.id) >= unreadBytesMax
     const whileFull = Effect.whileLoop({
-      while: () => this.bytesOf(by.client.id) >= unreadBytesMax,
+      while: isFull,
       body: () => {
         this.#released.closeUnsafe()
         return this.#released.await
       },
       step: () => {}
     })
-    return Effect.andThen(whileFull, Effect.suspend(() => call(this.#room(by)))).pipe(
+    const called = Effect.suspend(() => call(this.#room(by)))
+    return Effect.suspend(() => isFull() ? Effect.andThen(whileFull, called) : called).pipe(
       Effect.onInterrupt(() => Effect.sync(() => this.sent(by.client.id, by.requestId)))
     )
   }

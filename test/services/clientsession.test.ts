@@ -3,6 +3,7 @@
  * R4, R5).
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -280,5 +281,40 @@ describe("a session", () => {
       yield* Fiber.interrupt(first)
       yield* propose("y")
       assert.deepStrictEqual(batches[1]?.[0]?.sequenced?.firstUnanswered, 2)
+    }))
+})
+
+describe("requests that are asked at the same time", () => {
+  it.effect("are one batch, and the next one goes once as many wait as are under way", () =>
+    Effect.gen(function*() {
+      const answered: Array<Deferred.Deferred<void>> = []
+      const { batches, propose } = yield* cluster({
+        a: (_, apply) =>
+          Effect.suspend(() => {
+            const isAnswered = Deferred.makeUnsafe<void>()
+            answered.push(isAnswered)
+            return Effect.map(Deferred.await(isAnswered), apply)
+          })
+      })
+      const ask = (count: number) =>
+        Effect.andThen(
+          Effect.forEach(
+            Array.from({ length: count }),
+            () => Effect.forkChild(propose("x"), { startImmediately: true })
+          ),
+          TestClock.adjust(1)
+        )
+      const sizes = () => batches.map((batch) => batch.length)
+      yield* ask(4)
+      assert.deepStrictEqual(sizes(), [4])
+      yield* ask(3)
+      assert.deepStrictEqual(sizes(), [4])
+      yield* ask(1)
+      assert.deepStrictEqual(sizes(), [4, 4])
+      yield* ask(7)
+      assert.deepStrictEqual(sizes(), [4, 4])
+      for (const isAnswered of answered) yield* Deferred.succeed(isAnswered, undefined)
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(sizes(), [4, 4, 7])
     }))
 })
