@@ -140,9 +140,20 @@ export interface Protocol<C, R, Q, A> {
 const understood = 0
 const malformed = Uint8Array.of(1)
 
-const codec = <T>(schema: Schema.Codec<T, unknown>) => {
+/** Values as bytes. Both functions throw where there is no such value: `Malformed` is what whoever asked is told. */
+export interface Codec<T> {
+  /** Bytes that nothing else uses. */
+  readonly encode: (value: T) => Uint8Array
+  /** May give views on the bytes. */
+  readonly decode: (bytes: Uint8Array) => T
+}
+
+/** SchemaBinary, which tolerates added optional fields. */
+export const codec = <T>(schema: Schema.Codec<T, unknown>): Codec<T> => {
   const binary = SchemaBinary.toCodec(schema)
-  return { encode: Schema.encodeSync(binary), decode: Schema.decodeUnknownSync(binary) }
+  const encode = Schema.encodeSync(binary)
+  // What it gives is a view on an arena that the next call uses again.
+  return { encode: (value) => new Uint8Array(encode(value)), decode: Schema.decodeUnknownSync(binary) }
 }
 
 const answerWith = (encoded: Uint8Array): Uint8Array => {
@@ -166,8 +177,7 @@ const ask = <T, Reply, V, E>(
   Effect.suspend(() => {
     let bytes: Uint8Array
     try {
-      // Encoded bytes are a view on an arena that the next call reuses.
-      bytes = new Uint8Array(encode(value))
+      bytes = encode(value)
     } catch (cause) {
       return Effect.fail(new Malformed({ message: `not a value of this state machine: ${String(cause)}` }))
     }
@@ -190,11 +200,25 @@ const attempt = <T, V>(
 }
 
 /** The wire protocol of a state machine: commands, results, queries and answers in SchemaBinary, which tolerates added optional fields. */
-export const protocol = <C, R, Q, A>(schemas: Schemas<C, R, Q, A>): Protocol<C, R, Q, A> => {
-  const command = codec(schemas.command)
-  const result = codec(schemas.result)
-  const query = codec(schemas.query)
-  const answer = codec(schemas.answer)
+export const protocol = <C, R, Q, A>(schemas: Schemas<C, R, Q, A>): Protocol<C, R, Q, A> =>
+  protocolOf({
+    command: codec(schemas.command),
+    result: codec(schemas.result),
+    query: codec(schemas.query),
+    answer: codec(schemas.answer)
+  })
+
+/** The four kinds of bytes that a state machine's protocol is made of. */
+export interface Codecs<C, R, Q, A> {
+  readonly command: Codec<C>
+  readonly result: Codec<R>
+  readonly query: Codec<Q>
+  readonly answer: Codec<A>
+}
+
+/** The same with bytes of your own: for a machine that is so busy that Schema's way shows. The key-value store's is an example (`layers/kv/Wire.ts`). */
+export const protocolOf = <C, R, Q, A>(codecs: Codecs<C, R, Q, A>): Protocol<C, R, Q, A> => {
+  const { answer, command, query, result } = codecs
 
   const onResult = (reply: Uint8Array) => decoded(reply, result.decode)
   const onAnswer = (reply: Uint8Array) => decoded(reply, answer.decode)
@@ -247,7 +271,7 @@ const stateContent = <S>(schema: Schema.Codec<S, unknown>) => {
   return {
     write: (state: S): Stream.Stream<Uint8Array> =>
       Stream.suspend(() => {
-        const bytes = new Uint8Array(encode(state))
+        const bytes = encode(state)
         const count = Math.ceil(bytes.length / pieceBytes)
         return Stream.fromArray(
           Array.from({ length: count }, (_, i) => bytes.subarray(i * pieceBytes, (i + 1) * pieceBytes))

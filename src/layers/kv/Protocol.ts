@@ -12,6 +12,7 @@
  */
 import * as Schema from "effect/Schema"
 import * as StateMachine from "../../services/StateMachine.ts"
+import { codecs } from "./Wire.ts"
 
 /** Keys are 1 to this many bytes of UTF-8. */
 export const keyBytesMax = 4096
@@ -73,14 +74,9 @@ export const Answer = Schema.TaggedUnion({
 })
 export type Answer = typeof Answer.Type
 
-export const wire: StateMachine.Protocol<Command, Result, Query, Answer> = StateMachine.protocol({
-  command: Command,
-  result: Result,
-  query: Query,
-  answer: Answer
-})
-
-const loneSurrogate = /\p{Surrogate}/u
+export const wire: StateMachine.Protocol<Command, Result, Query, Answer> = StateMachine.protocolOf(
+  codecs({ command: Command, result: Result, query: Query, answer: Answer })
+)
 
 const utf8Bytes = (text: string): number => {
   if (text.length > keyBytesMax) return text.length
@@ -90,7 +86,7 @@ const utf8Bytes = (text: string): number => {
 /** Why `key` cannot name a value, or `undefined` when it can. Example: `keyProblem("")` is "a key must not be empty". */
 export const keyProblem = (key: string): string | undefined => {
   if (key.length === 0) return "a key must not be empty"
-  if (loneSurrogate.test(key)) return "a key must be valid Unicode"
+  if (!key.isWellFormed()) return "a key must be valid Unicode"
   // UTF-8 has between one and three bytes for each UTF-16 code unit: only keys in between need counting.
   if (key.length * 3 <= keyBytesMax || utf8Bytes(key) <= keyBytesMax) return undefined
   return `a key has at most ${keyBytesMax} bytes of UTF-8`
