@@ -126,8 +126,10 @@ export const command = Command.make("dev", {
     Flag.withDescription("Where the servers keep their state, one directory each; default .titan")
   ),
   semiSpace: Flag.Boolean("semi-space").pipe(
-    Flag.withDefault(false),
-    Flag.withDescription("Run servers with --max-semi-space-size=8: shorter pauses under load")
+    Flag.withDefault(true),
+    Flag.withDescription(
+      "Run servers with --max-semi-space-size=8: shorter pauses under load; --no-semi-space leaves it to Node"
+    )
   ),
   tuning: Tuning.flags
 }, ({ directory, nodes, port, semiSpace, tuning }) =>

@@ -61,7 +61,7 @@ export const defaults: Settings = {
   inflightMessagesMax: 64,
   inflightBytesMax: 16 << 20,
   uncommittedBytesMax: 64 << 20,
-  snapshotEntries: 10_000,
+  snapshotEntries: 100_000,
   snapshotBytes: 64 << 20,
   snapshotGrowthPercent: 50,
   logTailEntriesMax: 5000,

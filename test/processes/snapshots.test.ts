@@ -10,7 +10,16 @@ import * as LocalCluster from "./LocalCluster.ts"
 import { bytes, caughtUp, withCluster } from "./withCluster.ts"
 
 /** Slow enough that a snapshot of a few hundred kilobytes is under way for a while. */
-const args = ["--log-tail-entries", "100", "--snapshot-bytes-per-second", "400000", "--snapshot-chunk-bytes", "16384"]
+const args = [
+  "--snapshot-entries",
+  "10000",
+  "--log-tail-entries",
+  "100",
+  "--snapshot-bytes-per-second",
+  "400000",
+  "--snapshot-chunk-bytes",
+  "16384"
+]
 
 const entries = 50_000
 const keys = 2000
