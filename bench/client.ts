@@ -1,28 +1,34 @@
 /**
- * A process that loads a cluster and prints one JSON line. Started by other benches, with one JSON document of `Options` as its argument.
+ * A process that loads a cluster. Started by other benches: it takes one JSON document of `Round` for each line that comes in, and answers with one
+ * JSON line, a `Load` or why there is none. It stays for all rounds, so that the later ones measure no start of a process.
  *
  * Two shapes: `coalesced` is `RaftClient` as it ships, where calls that are made at the same time travel together and each is acknowledged by
  * itself; `unary` sends one message for each operation, on so many connections, as a client of etcd does.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as NodeSocket from "@effect/platform-node/NodeSocket"
+import * as NodeWS from "@effect/platform-node/NodeWS"
+import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import * as RpcClient from "effect/rpc/RpcClient"
 import * as Schedule from "effect/Schedule"
 import * as Socket from "effect/socket/Socket"
+import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
-import { ClientRpcs, path, serialization, unpack } from "../src/layers/ClientRpc.ts"
+import { createInterface } from "node:readline"
+import { ClientRpcs, path, questions, serialization, unpack } from "../src/layers/ClientRpc.ts"
 import * as Protocol from "../src/layers/kv/Protocol.ts"
 import * as RaftClientHttp from "../src/layers/RaftClientHttp.ts"
 import * as WebSocketRoute from "../src/layers/WebSocketRoute.ts"
 import type { Answers } from "../src/services/Connection.ts"
 import { RaftClient } from "../src/services/RaftClient.ts"
-import { closedLoop } from "./load.ts"
+import { closedLoop, type Load, openLoop } from "./load.ts"
 
-export interface Options {
+export interface Round {
   readonly shape: "coalesced" | "unary"
   readonly operation: "put" | "get"
   readonly endpoints: ReadonlyArray<string>
@@ -30,25 +36,25 @@ export interface Options {
   readonly leader: string
   readonly connections: number
   readonly inFlight: number
-  readonly warmupSeconds: number
+  /** When to begin to measure, in milliseconds since 1970: the same for all processes. Until then the load warms up. */
+  readonly measureAtMs: number
   readonly seconds: number
+  /** So many operations a second, whether or not the earlier ones are answered, and latencies from when each was due; absent: a closed loop. */
+  readonly rate?: number
   readonly keys: number
   readonly valueBytes: number
 }
 
-const options: Options = JSON.parse(process.argv[2] ?? "")
+export type Outcome = Load & { readonly cpuMs: number } | { readonly problem: string }
 
-const values = Array.from({ length: 64 }, () => new Uint8Array(randomBytes(options.valueBytes)))
+const random = randomBytes(1 << 20)
 
-const keyOf = (n: number): string => `key-${n % options.keys}`
+const valueOf = (n: number, valueBytes: number): Uint8Array => {
+  const from = (n * 7919) % (random.length - valueBytes)
+  return random.subarray(from, from + valueBytes)
+}
 
-const commandOf = (n: number): Protocol.Command => ({
-  _tag: "Put",
-  key: keyOf(n),
-  value: values[n % values.length] ?? new Uint8Array()
-})
-
-const queryOf = (n: number): Protocol.Query => ({ _tag: "Get", key: keyOf(n) })
+const keyOf = (n: number, keys: number): string => `key-${n % keys}`
 
 type Operation = (n: number) => Effect.Effect<unknown, unknown>
 
@@ -57,16 +63,21 @@ interface Store {
   readonly read: (query: Protocol.Query) => Effect.Effect<unknown, unknown>
 }
 
-const operationOf = (store: Store): Operation =>
-  options.operation === "put" ? (n) => store.propose(commandOf(n)) : (n) => store.read(queryOf(n))
+const operationOf = (store: Store, { keys, operation, valueBytes }: Round): Operation =>
+  operation === "put"
+    ? (n) => store.propose({ _tag: "Put", key: keyOf(n, keys), value: valueOf(n, valueBytes) })
+    : (n) => store.read({ _tag: "Get", key: keyOf(n, keys) })
 
-const coalesced = Effect.map(RaftClient, (client) => operationOf(Protocol.wire.on(client)))
+const coalesced = (round: Round) =>
+  Layer.build(RaftClientHttp.layer({ endpoints: round.endpoints, deadlineMs: 20_000 })).pipe(
+    Effect.map((context) => operationOf(Protocol.wire.on(Context.get(context, RaftClient)), round))
+  )
 
 const only = <E>(answers: Answers<E>): Exit.Exit<Uint8Array, E> => answers[0] ?? Exit.die("no answer")
 
 /** One connection on which every operation is a message of its own. */
-const connection = Effect.gen(function*() {
-  const address = WebSocketRoute.address(options.leader, path)
+const connection = Effect.fnUntraced(function*(round: Round) {
+  const address = WebSocketRoute.address(round.leader, path)
   if ("problem" in address) return yield* Effect.die(address.problem)
   const socket = yield* Socket.makeWebSocket(address.url)
   const protocol = yield* RpcClient.makeProtocolSocket({ retryPolicy: Schedule.recurs(0) }).pipe(
@@ -77,36 +88,49 @@ const connection = Effect.gen(function*() {
   )
   const store = Protocol.wire.on({
     propose: (command: Uint8Array) =>
-      Effect.flatMap(Effect.orDie(client.Propose({ commands: [command] })), (packed) => only(unpack(packed))),
+      Effect.flatMap(client.Propose({ commands: questions([command]) }), (packed) => only(unpack(packed))),
     read: (query: Uint8Array) =>
       Effect.flatMap(
-        Effect.orDie(client.Read({ queries: [query], consistency: "linearizable" })),
+        client.Read({ queries: questions([query]), consistency: "linearizable" }),
         (packed) => only(unpack(packed))
       )
   })
-  return operationOf(store)
+  return operationOf(store, round)
 })
 
-const unary = Effect.map(
-  Effect.forEach(Array.from({ length: options.connections }), () => connection),
-  (all): Operation => (n) => all[n % all.length]?.(n) ?? Effect.die("no connection")
-)
+const unary = (round: Round) =>
+  Effect.map(
+    Effect.forEach(Array.from({ length: round.connections }), () => connection(round)),
+    (all): Operation => (n) => all[n % all.length]?.(n) ?? Effect.die("no connection")
+  )
 
-const program = Effect.gen(function*() {
-  const operation = options.shape === "coalesced" ? yield* coalesced : yield* unary
-  const { inFlight, seconds, warmupSeconds } = options
-  yield* closedLoop({ inFlight, seconds: warmupSeconds, operation })
+const nowSeconds = (): number => Date.now() / 1000
+
+/** Counts on through all rounds, so that all keys have their turn. */
+let count = 0
+
+const run = Effect.fnUntraced(function*(round: Round) {
+  const operate = yield* (round.shape === "coalesced" ? coalesced(round) : unary(round))
+  const operation = () => operate(count++)
+  const { inFlight, measureAtMs, rate, seconds } = round
+  const loop = (seconds: number) =>
+    rate === undefined ? closedLoop({ inFlight, seconds, operation }) : openLoop({ rate, seconds, operation })
+  yield* loop(Math.max(0, measureAtMs / 1000 - nowSeconds()))
   const before = process.cpuUsage()
-  const load = yield* closedLoop({ inFlight, seconds, operation })
+  const load = yield* loop(seconds)
   const { system, user } = process.cpuUsage(before)
-  yield* Console.log(JSON.stringify({ ...load, cpuMs: (system + user) / 1000 }))
-})
+  return { ...load, cpuMs: (system + user) / 1000 }
+}, Effect.scoped)
 
-const client = RaftClientHttp.layer({ endpoints: options.endpoints, deadlineMs: 20_000 })
+const lines = Stream.fromAsyncIterable(createInterface({ input: process.stdin }), (cause) => cause)
+
+const program = Stream.runForEach(lines, (line) =>
+  run(JSON.parse(line)).pipe(
+    Effect.catchCause((cause) => Effect.succeed({ problem: String(Cause.squash(cause)) })),
+    Effect.flatMap((outcome: Outcome) => Console.log(JSON.stringify(outcome)))
+  ))
 
 NodeRuntime.runMain(program.pipe(
-  Effect.scoped,
-  Effect.provide([client, serialization, NodeSocket.layerWebSocketConstructor]),
-  Effect.provideService(References.MinimumLogLevel, "Warn"),
-  Effect.tap(Effect.sync(() => setImmediate(() => process.exit(0))))
+  Effect.provide([serialization, NodeWS.layerWebSocketConstructor]),
+  Effect.provideService(References.MinimumLogLevel, "Warn")
 ))

@@ -20,6 +20,7 @@ export interface Reading {
   readonly failed: number
   readonly p50Ms: number
   readonly p99Ms: number
+  readonly p999Ms: number
 }
 
 const buildLoad = (directory: string): Effect.Effect<string, Missing> =>
@@ -49,8 +50,8 @@ const startMembers = Effect.fnUntraced(function*(directory: string) {
     peer: `http://127.0.0.1:${first + 3 + i}`
   }))
   const all = members.map(({ name, peer }) => `${name}=${peer}`).join(",")
-  for (const { client, name, peer } of members) {
-    yield* Effect.acquireRelease(
+  const processes = yield* Effect.forEach(members, ({ client, name, peer }) =>
+    Effect.acquireRelease(
       Effect.sync(() =>
         spawn("etcd", [
           "--name",
@@ -72,21 +73,20 @@ const startMembers = Effect.fnUntraced(function*(directory: string) {
         ], { stdio: "ignore" })
       ),
       (child) => Effect.sync(() => void child.kill("SIGKILL"))
-    )
-  }
+    ))
   const clients = members.map(({ client }) => client)
   yield* Effect.forEach(clients, isHealthy).pipe(
     Effect.retry({ schedule: Schedule.spaced(100), times: 200 }),
     Effect.mapError(() => new Missing({ message: "etcd did not start within 20 s" }))
   )
-  return clients
+  return { clients, pids: processes.flatMap(({ pid }) => pid ?? []) }
 })
 
 /** A cluster of etcd, and a load on it. */
 export const make = Effect.fnUntraced(function*(directory: string) {
   if (spawnSync("etcd", ["--version"]).status !== 0) return yield* new Missing({ message: needed })
   const program = yield* buildLoad(directory)
-  const clients = yield* startMembers(directory)
+  const { clients, pids } = yield* startMembers(directory)
   const endpoints = clients.map((url) => url.replace("http://", "")).join(",")
   const load = (options: {
     readonly operation: "put" | "get"
@@ -101,5 +101,5 @@ export const make = Effect.fnUntraced(function*(directory: string) {
       const { stdout } = await promisify(execFile)(program, args)
       return JSON.parse(stdout)
     })
-  return { load }
+  return { load, pids }
 })

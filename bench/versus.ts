@@ -7,14 +7,15 @@
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { execFile } from "node:child_process"
-import { resolve } from "node:path"
-import { promisify } from "node:util"
-import * as LocalCluster from "../test/processes/LocalCluster.ts"
-import type { Options as ClientOptions } from "./client.ts"
+import { writeFileSync } from "node:fs"
+import type { Round } from "./client.ts"
+import * as Cpu from "./cpu.ts"
 import * as Directory from "./directory.ts"
 import * as Etcd from "./etcd.ts"
-import type { Load } from "./load.ts"
+import type { Percentiles } from "./load.ts"
+import * as Loaded from "./loaded.ts"
+import * as Picture from "./picture.ts"
+import * as Table from "./table.ts"
 
 const keys = 10_000
 const valueBytes = 256
@@ -22,7 +23,7 @@ const valueBytes = 256
 /** `total`: how many operations a round of etcd is; Titan's is as long as `seconds`. */
 interface Row {
   readonly name: string
-  readonly shape: ClientOptions["shape"]
+  readonly shape: Round["shape"]
   readonly operation: "put" | "get"
   readonly inFlight: number
   readonly total: number
@@ -53,112 +54,100 @@ const rows: ReadonlyArray<Row> = [
   row("unary", "get", 256, 24_000)
 ]
 
-const unaryConnections = 50
-const unaryProcesses = 4
-
-interface Reading {
+/** `serverCpuMicros`: of the three servers together, for one operation. */
+interface Reading extends Percentiles {
   readonly perSecond: number
-  readonly p50Ms: number
-  readonly p99Ms: number
+  readonly serverCpuMicros: number
 }
 
-const share = (count: number, of: number, i: number): number => Math.floor(count / of) + (i < count % of ? 1 : 0)
+const sum = (values: ReadonlyArray<number>): number => values.reduce((all, value) => all + value, 0)
 
-const runClient = (options: ClientOptions, nodeOptions: ReadonlyArray<string>): Effect.Effect<Load> =>
-  Effect.promise(async () => {
-    const args = [...nodeOptions, resolve("bench/client.ts"), JSON.stringify(options)]
-    const { stdout } = await promisify(execFile)(process.execPath, args)
-    return JSON.parse(stdout)
-  })
+const connections = 50
 
-/** The worst of several processes' percentiles is no percentile of all, and never better than it. */
-const together = (loads: ReadonlyArray<Load>): Reading => ({
-  perSecond: loads.reduce((sum, load) => sum + load.perSecond, 0),
-  p50Ms: Math.max(...loads.map((load) => load.p50Ms)),
-  p99Ms: Math.max(...loads.map((load) => load.p99Ms))
+/** Operations that the peer's load does before it measures. */
+const etcdWarmup = 2000
+
+const peer = Effect.fnUntraced(function*(row: Row, etcd: Effect.Success<ReturnType<typeof Etcd.make>>) {
+  const measured = etcd.load({ ...row, connections: Math.min(connections, row.inFlight) })
+  const [{ opsPerSecond, ...latencies }, cpu] = yield* Cpu.during(etcd.pids, measured)
+  return { perSecond: opsPerSecond, ...latencies, serverCpuMicros: 1000 * sum(cpu) / (row.total + etcdWarmup) }
 })
-
-const titan = Effect.fnUntraced(function*(
-  { inFlight, operation, shape }: Row,
-  cluster: LocalCluster.LocalCluster,
-  given: Options
-) {
-  const { url: leader } = yield* cluster.leader
-  const processes = shape === "coalesced" ? 1 : Math.min(unaryProcesses, inFlight)
-  const connections = Math.min(unaryConnections, inFlight)
-  const loads = yield* Effect.all(
-    Array.from({ length: processes }, (_, i) =>
-      runClient({
-        shape,
-        operation,
-        endpoints: cluster.urls,
-        leader,
-        connections: share(connections, processes, i),
-        inFlight: share(inFlight, processes, i),
-        warmupSeconds: 1,
-        seconds: given.seconds,
-        keys,
-        valueBytes
-      }, given.nodeOptions)),
-    { concurrency: "unbounded" }
-  )
-  return together(loads)
-})
-
-const median = (values: ReadonlyArray<number>): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
 
 const medians = (readings: ReadonlyArray<Reading>): Reading => ({
-  perSecond: median(readings.map((reading) => reading.perSecond)),
-  p50Ms: median(readings.map((reading) => reading.p50Ms)),
-  p99Ms: median(readings.map((reading) => reading.p99Ms))
+  perSecond: Table.median(readings.map((reading) => reading.perSecond)),
+  p50Ms: Table.median(readings.map((reading) => reading.p50Ms)),
+  p99Ms: Table.median(readings.map((reading) => reading.p99Ms)),
+  p999Ms: Table.median(readings.map((reading) => reading.p999Ms)),
+  serverCpuMicros: Table.median(readings.map((reading) => reading.serverCpuMicros))
 })
 
-const cell = (value: number, width: number, digits = 0): string =>
-  value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: digits }).padStart(width)
+const readingText = (reading: Reading): string =>
+  [
+    Table.cell(reading.perSecond, 9),
+    Table.cell(reading.p50Ms, 7, 2),
+    Table.cell(reading.p99Ms, 7, 2),
+    Table.cell(reading.p999Ms, 7, 2),
+    Table.cell(reading.serverCpuMicros, 7)
+  ].join(" ")
 
 const rowText = (name: string, etcd: Reading, ours: Reading): string =>
-  [
-    name.padEnd(15),
-    cell(etcd.perSecond, 10),
-    cell(etcd.p50Ms, 8, 2),
-    cell(etcd.p99Ms, 8, 2),
-    cell(ours.perSecond, 12),
-    cell(ours.p50Ms, 8, 2),
-    cell(ours.p99Ms, 8, 2),
-    cell(ours.perSecond / etcd.perSecond, 8, 2)
-  ].join(" ")
+  `${name.padEnd(14)} ${readingText(etcd)}   ${readingText(ours)} ${Table.cell(ours.perSecond / etcd.perSecond, 7, 2)}`
+
+const heading =
+  "               etcd/s    p50 ms     p99   p99.9  cpu us   Titan/s  p50 ms     p99   p99.9  cpu us   ratio"
+
+type Measured = ReadonlyArray<{ readonly name: string; readonly etcd: Reading; readonly titan: Reading }>
+
+const picture = (measured: Measured): string => {
+  const line = (name: string, colour: string, prefix: string, of: "etcd" | "titan"): Picture.Line => ({
+    name,
+    colour,
+    points: measured.filter((row) => row.name.startsWith(prefix)).map((row) => {
+      const { p50Ms, p99Ms, perSecond } = row[of]
+      return { perSecond, p50Ms, p99Ms, inFlight: Number(row.name.slice(prefix.length)) }
+    })
+  })
+  return Picture.draw("Puts: latency against throughput, p50 (lines) and p99 (dashes), 1 to 1,000 in flight", [
+    line("etcd", "#2a78c2", "put-", "etcd"),
+    line("Titan, one RaftClient", "#c2410c", "put-", "titan"),
+    line("Titan, one message for each put", "#15803d", "unary-put-", "titan")
+  ])
+}
 
 export interface Options {
   readonly seconds: number
   readonly rounds: number
+  /** Names of the rows to measure; none: all. */
+  readonly rows: ReadonlyArray<string>
+  /** Where to draw a picture of it. */
+  readonly svg: string | undefined
   readonly nodeOptions: ReadonlyArray<string>
 }
 
 export const bench = Effect.fnUntraced(function*(options: Options) {
   const etcd = yield* Etcd.make(yield* Directory.make)
-  const cluster = yield* LocalCluster.make({
-    size: 3,
-    root: yield* Directory.make,
-    nodeOptions: options.nodeOptions
-  })
-  yield* cluster.leader
+  const loaded = yield* Loaded.start({ size: 3, nodeOptions: options.nodeOptions })
+  yield* Table.progress("warming up")
+  yield* Loaded.warmUp(loaded, { keys, valueBytes })
   yield* Console.log(`${options.rounds} rounds, ${options.seconds} s each for Titan, ${valueBytes}-byte values`)
-  yield* Console.log("row                etcd/s   p50 ms   p99 ms      Titan/s   p50 ms   p99 ms    ratio")
+  yield* Console.log(heading)
   const ratios: Record<string, number> = {}
   const measured: Array<{ readonly name: string; readonly etcd: Reading; readonly titan: Reading }> = []
-  for (const each of rows) {
+  for (const row of rows.filter(({ name }) => options.rows.length === 0 || options.rows.includes(name))) {
     const theirs: Array<Reading> = []
     const ours: Array<Reading> = []
     for (let round = 0; round < options.rounds; round++) {
-      const connections = Math.min(unaryConnections, each.inFlight)
-      const { opsPerSecond: perSecond, ...latencies } = yield* etcd.load({ ...each, connections })
-      theirs.push({ perSecond, ...latencies })
-      ours.push(yield* titan(each, cluster, options))
+      yield* Table.progress(`${row.name}, round ${round + 1} of ${options.rounds}`)
+      theirs.push(yield* peer(row, etcd))
+      const reading = yield* Loaded.measure(loaded, { ...row, seconds: options.seconds, keys, valueBytes })
+      ours.push({ ...reading, serverCpuMicros: reading.leaderCpuMicros + 2 * reading.followerCpuMicros })
     }
+    yield* Table.progress("")
     const [a, b] = [medians(theirs), medians(ours)]
-    ratios[each.name] = Math.round(100 * b.perSecond / a.perSecond) / 100
-    measured.push({ name: each.name, etcd: a, titan: b })
-    yield* Console.log(rowText(each.name, a, b))
+    ratios[row.name] = Math.round(100 * b.perSecond / a.perSecond) / 100
+    measured.push({ name: row.name, etcd: a, titan: b })
+    yield* Console.log(rowText(row.name, a, b))
   }
-  return { valueBytes, keys, ...options, ratios, rows: measured }
+  if (options.svg !== undefined) writeFileSync(options.svg, picture(measured))
+  return { ratios, valueBytes, keys, ...options, rows: measured }
 })
