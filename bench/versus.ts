@@ -29,30 +29,23 @@ interface Row {
   readonly total: number
 }
 
-const row = (shape: Row["shape"], operation: Row["operation"], inFlight: number, total: number): Row => ({
-  name: `${shape === "unary" ? "unary-" : ""}${operation}-${inFlight}`,
-  shape,
-  operation,
-  inFlight,
-  total
-})
+/** How much is in flight, and etcd's operations. */
+const loads = {
+  put: [[1, 2000], [16, 8000], [64, 16_000], [256, 24_000], [1000, 30_000]],
+  get: [[64, 20_000], [256, 24_000]]
+} as const
 
-const rows: ReadonlyArray<Row> = [
-  row("coalesced", "put", 1, 2000),
-  row("coalesced", "put", 16, 8000),
-  row("coalesced", "put", 64, 16_000),
-  row("coalesced", "put", 256, 24_000),
-  row("coalesced", "put", 1000, 30_000),
-  row("coalesced", "get", 64, 20_000),
-  row("coalesced", "get", 256, 24_000),
-  row("unary", "put", 1, 2000),
-  row("unary", "put", 16, 8000),
-  row("unary", "put", 64, 16_000),
-  row("unary", "put", 256, 24_000),
-  row("unary", "put", 1000, 30_000),
-  row("unary", "get", 64, 20_000),
-  row("unary", "get", 256, 24_000)
-]
+const rows: ReadonlyArray<Row> = (["coalesced", "unary"] as const).flatMap((shape) =>
+  (["put", "get"] as const).flatMap((operation) =>
+    loads[operation].map(([inFlight, total]) => ({
+      name: `${shape === "unary" ? "unary-" : ""}${operation}-${inFlight}`,
+      shape,
+      operation,
+      inFlight,
+      total
+    }))
+  )
+)
 
 /** `serverCpuMicros`: of the three servers together, for one operation. */
 interface Reading extends Percentiles {

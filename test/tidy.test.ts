@@ -53,6 +53,7 @@ const spoken = new Set(
     "Codec.ts",
     "ConfigurationCodec.ts",
     "ByteLists.ts",
+    "Bytes.ts",
     "MessageCodec.ts",
     "MessageFrame.ts",
     "SnapshotFormat.ts",

@@ -6,10 +6,10 @@
  * numbers = u48 × as many as there are
  * ```
  *
- * What travels in batches travels like this: Schema's arrays look at each item several times, which took longer than everything that is done
- * with it (`bench/README.md`).
+ * What travels in batches travels like this: Schema's arrays look at each item several times (`bench/README.md`).
  */
 import { Buffer } from "node:buffer"
+import { bufferOf } from "./Bytes.ts"
 
 export const encode = (list: ReadonlyArray<Uint8Array>): Uint8Array => {
   let size = 0
@@ -26,7 +26,7 @@ export const encode = (list: ReadonlyArray<Uint8Array>): Uint8Array => {
 
 /** Views on `bytes`. Throws `RangeError` for what is no list, or has more than `max` items. */
 export const decode = (bytes: Uint8Array, max: number): Array<Uint8Array> => {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  const buffer = bufferOf(bytes)
   const list: Array<Uint8Array> = []
   for (let at = 0; at < bytes.length;) {
     if (list.length === max) throw new RangeError(`a list has at most ${max} items here`)
@@ -44,6 +44,8 @@ export const encodeNumbers = (numbers: ReadonlyArray<number>): Uint8Array => {
   return bytes
 }
 
-/** The `i`th of them. Throws `RangeError` where there is none. */
-export const numberAt = (bytes: Uint8Array, i: number): number =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).readUIntBE(6 * i, 6)
+/** The first `count` of them. Throws `RangeError` where there are fewer. */
+export const decodeNumbers = (bytes: Uint8Array, count: number): ReadonlyArray<number> => {
+  const buffer = bufferOf(bytes)
+  return Array.from({ length: count }, (_, i) => buffer.readUIntBE(6 * i, 6))
+}

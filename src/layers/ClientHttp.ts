@@ -30,9 +30,10 @@ type ProposePayload = typeof Propose.payloadSchema.Type
 const askedOf = ({ commands, session }: ProposePayload): ReadonlyArray<Asked> => {
   if (session === undefined) return questionsOf(commands).map((command) => ({ command, sequenced: undefined }))
   const { firstUnanswered, id, sequences } = session
-  return questionsOf(commands).map((command, i) => ({
-    command,
-    sequenced: { session: id, sequence: ByteLists.numberAt(sequences, i), firstUnanswered }
+  const asked = questionsOf(commands)
+  return ByteLists.decodeNumbers(sequences, asked.length).map((sequence, i) => ({
+    command: asked[i] ?? new Uint8Array(),
+    sequenced: { session: id, sequence, firstUnanswered }
   }))
 }
 

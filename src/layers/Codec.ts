@@ -18,6 +18,7 @@ import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import type { Configuration } from "../domain/Configuration.ts"
 import { command, type Entry, noop, type Payload, sessionOverheadBytes } from "../domain/Entry.ts"
+import { bufferOf } from "./Bytes.ts"
 import * as ConfigurationCodec from "./ConfigurationCodec.ts"
 
 const blockHeaderBytes = 10
@@ -170,7 +171,7 @@ const decodeSessionCommand = (block: Buffer, bytes: Uint8Array): Payload => ({
 
 const decodeRare = (kind: number | undefined, bytes: Uint8Array): Payload => {
   if (kind === kinds.Noop && bytes.length === 0) return noop
-  const block = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  const block = bufferOf(bytes)
   if (kind === kinds.SessionCommand && bytes.length >= sessionOverheadBytes) return decodeSessionCommand(block, bytes)
   if (kind === kinds.OpenSession && bytes.length === openingBytes) return decodeOpening(block)
   if (kind === kinds.Configuration) return decodeConfiguration(block)
@@ -186,7 +187,7 @@ export const decodeEntries = (bytes: Uint8Array): ReadonlyArray<Entry> => {
   if (bytes.length < blockHeaderBytes) {
     throw new BlockError(`a block of ${bytes.length} bytes has no room for its header`)
   }
-  const block = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  const block = bufferOf(bytes)
   const firstIndex = block.readUIntBE(0, 6)
   const count = block.readUInt32BE(6)
   const entries: Array<Entry> = []

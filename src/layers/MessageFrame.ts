@@ -9,19 +9,18 @@
  *   2 AppendEntriesResponse with Matched   term f64 · round f64 · matchIndex f64
  * ```
  *
- * Nearly all messages are of the last two kinds, and Schema's way of writing them took more time than all else that is done to a message (`bench/README.md`).
+ * Nearly all messages are of the last two kinds, which Schema's way looks at several times (`bench/README.md`).
  * Numbers are as wide as the schema's are, so that `MessageCodec.fromWire` has the same to check in either.
  */
-import * as SchemaBinary from "effect/encoding/SchemaBinary"
 import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
+import { codec } from "../services/StateMachine.ts"
+import { bufferOf } from "./Bytes.ts"
 import { WireMessage } from "./MessageCodec.ts"
 
 const kinds = { any: 0, appendEntries: 1, matched: 2 } as const
 
-const codec = SchemaBinary.toCodec(WireMessage)
-const encodeAny = Schema.encodeSync(codec)
-const decodeAny = Schema.decodeUnknownSync(codec)
+const anyMessage = codec(WireMessage)
 
 /** The bytes are no frame. */
 class FrameError extends Error {}
@@ -41,8 +40,7 @@ const partOf = (message: WireMessage): Part => {
     const { result, round, term } = message
     return { kind: kinds.matched, numbers: [term, round, result.matchIndex], bytes: undefined }
   }
-  // A copy: what the encoder gives is a view on an arena that its next call uses again.
-  return { kind: kinds.any, numbers: [], bytes: new Uint8Array(encodeAny(message)) }
+  return { kind: kinds.any, numbers: [], bytes: anyMessage.encode(message) }
 }
 
 const partBytes = ({ bytes, numbers }: Part): number =>
@@ -72,7 +70,7 @@ class Reader {
 
   constructor(frame: Uint8Array) {
     this.#frame = frame
-    this.#numbers = Buffer.from(frame.buffer, frame.byteOffset, frame.length)
+    this.#numbers = bufferOf(frame)
   }
 
   get isAtEnd(): boolean {
@@ -104,7 +102,7 @@ class Reader {
 
 const readAny = (bytes: Uint8Array): WireMessage => {
   try {
-    return decodeAny(bytes)
+    return anyMessage.decode(bytes)
   } catch (error) {
     if (!Schema.isSchemaError(error)) throw error
     throw new FrameError(`${bytes.length} of them make no sense`)

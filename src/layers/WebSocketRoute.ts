@@ -54,11 +54,13 @@ const patient = (request: HttpServerRequest.HttpServerRequest): HttpServerReques
   const isFull = (): boolean => !stream.destroyed && stream.writableLength > unreadBytesMax
   const gather = gathering(stream)
   const room = Effect.suspend(() => isFull() ? drained(stream) : Effect.void)
+  const gathered = <E>(written: Effect.Effect<void, E>): Effect.Effect<void, E> =>
+    Effect.andThen(Effect.andThen(Effect.sync(gather), written), room)
   const upgrade = Effect.map(request.upgrade, ({ reader, writer }) =>
     Socket.make({
       writer: Effect.map(writer, ({ write, writeAll }) => ({
-        write: (chunk) => Effect.andThen(Effect.suspend(() => (gather(), write(chunk))), room),
-        writeAll: (chunks) => Effect.andThen(Effect.suspend(() => (gather(), writeAll(chunks))), room)
+        write: (chunk) => gathered(write(chunk)),
+        writeAll: (chunks) => gathered(writeAll(chunks))
       })),
       reader: Effect.map(reader, ({ pull, upgrade }) => ({
         pull: Effect.andThen(room, pull),

@@ -16,6 +16,8 @@ import { isLeader, type NodeState } from "../domain/NodeState.ts"
 import * as Step from "../domain/Step.ts"
 import type { Requests } from "./Requests.ts"
 
+type Interpret = (command: Command) => Effect.Effect<void>
+
 export interface TurnLoop {
   /** Puts an event in line. After `close` it does nothing. */
   readonly offer: (event: Event) => void
@@ -23,7 +25,7 @@ export interface TurnLoop {
   /** The disk has nothing more to do: proposals that waited for that are taken. */
   readonly onDiskIdle: () => void
   /** Runs the loop and its timer; commands are interpreted in order, before the next turn. */
-  readonly run: (interpret: (command: Command) => Effect.Effect<void>) => Effect.Effect<never>
+  readonly run: (interpret: Interpret) => Effect.Effect<never>
   readonly close: () => void
 }
 
@@ -137,25 +139,26 @@ export const make = Effect.fnUntraced(function*(options: {
   /** When proposals have waited long enough; what the disk does is told. */
   const heldUntilMs = () => held.isEmpty || isDiskBusy() ? Infinity : proposedMs + heldMsMax
 
-  const turn = Effect.fnUntraced(function*(interpret: (command: Command) => Effect.Effect<void>) {
+  const take = Effect.fnUntraced(function*(event: Event, nowMs: number, interpret: Interpret) {
+    const stepped = step(state, event, nowMs)
+    state = stepped.state
+    for (const command of stepped.commands) {
+      // Callers have been told that nothing more is taken: it must be so, in the middle of a turn, too.
+      if (isClosed) return yield* Effect.never
+      yield* interpret(command)
+    }
+  })
+
+  const turn = Effect.fnUntraced(function*(interpret: Interpret) {
     const { first, isDue } = gather(yield* Queue.takeAll(inbox), held)
     const nowMs = now()
-    const take = Effect.fnUntraced(function*(event: Event) {
-      const stepped = step(state, event, nowMs)
-      state = stepped.state
-      for (const command of stepped.commands) {
-        // Callers have been told that nothing more is taken: it must be so, in the middle of a turn, too.
-        if (isClosed) return yield* Effect.never
-        yield* interpret(command)
-      }
-    })
-    for (const event of first) yield* take(event)
+    for (const event of first) yield* take(event, nowMs, interpret)
     if (!held.isEmpty && mayPropose(nowMs)) {
       proposedMs = nowMs
-      yield* take({ _tag: "Propose", proposals: held.take() })
+      yield* take({ _tag: "Propose", proposals: held.take() }, nowMs, interpret)
     }
     // Time comes last: after a pause, what arrived meanwhile may show that nothing is overdue.
-    if (isDue) yield* take(ticked)
+    if (isDue) yield* take(ticked, nowMs, interpret)
     requests.expire(nowMs)
     arm()
   })

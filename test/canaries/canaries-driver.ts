@@ -246,8 +246,9 @@ export const canaries: ReadonlyArray<Canary> = [
     rule: "turn",
     bug: "time is told before what arrived while the process was held up",
     file: "src/services/TurnLoop.ts",
-    find: "for (const event of first) yield* take(event)",
-    replace: "if (isDue) yield* take(ticked)\n    for (const event of first) yield* take(event)",
+    find: "for (const event of first) yield* take(event, nowMs, interpret)",
+    replace:
+      "if (isDue) yield* take(ticked, nowMs, interpret)\n    for (const event of first) yield* take(event, nowMs, interpret)",
     caughtBy: "tests",
     tests: ["test/services/turnloop.test.ts"],
     property: /tells the time after what arrived/

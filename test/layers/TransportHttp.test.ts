@@ -279,6 +279,23 @@ describe("harm", () => {
       assert.deepStrictEqual(yield* Queue.clear(old), [])
     }))
 
+  it.live("bytes that are no messages are dropped with a warning, and the connection goes on", () =>
+    withLog((lines) =>
+      Effect.gen(function*() {
+        const { start } = yield* cluster()
+        const n2 = yield* start("n2")
+        const events = yield* listen(n2)
+        const client = yield* rawClient(n2.url, PeerRpc.PeerRpcs)
+        const { token } = yield* client.Hello(hello)
+        const frame = MessageFrame.encode([MessageCodec.toWire(heartbeat(1))])
+        yield* client.Deliver({ token, messages: frame.subarray(0, -1) })
+        const line = yield* takeLine(lines, "n2", "dropped malformed messages")
+        assert.include(String(line.annotations["problem"]), "are no messages: they end in the middle of one")
+        yield* client.Deliver({ token, messages: frame })
+        assert.deepStrictEqual(yield* Queue.clear(events), [{ _tag: "Received", from: "n3", message: heartbeat(1) }])
+      })
+    ))
+
   it.live("a batch of another shape fails its own call, and the connection goes on", () =>
     Effect.gen(function*() {
       const { start } = yield* cluster()

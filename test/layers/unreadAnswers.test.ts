@@ -14,6 +14,7 @@ import * as Socket from "effect/socket/Socket"
 import * as ClientHttp from "../../src/layers/ClientHttp.ts"
 import { callsMax, ClientRpcs, questions, serialization, unpack } from "../../src/layers/ClientRpc.ts"
 import * as Protocol from "../../src/layers/kv/Protocol.ts"
+import { questionsMax } from "../../src/services/Connection.ts"
 import { Overloaded } from "../../src/services/RaftNode.ts"
 import { Unread, unreadBytesMax } from "../../src/services/Unread.ts"
 import * as FakeNode from "./fakeNode.ts"
@@ -97,6 +98,26 @@ describe("a client that asks for more at a time than a connection may have under
       assert.strictEqual(yield* settled(() => taking), callsMax)
       assert.strictEqual((yield* Effect.flip(client.TakeSnapshot()))._tag, "Overloaded")
       yield* Fiber.interrupt(waiting)
+    }))
+})
+
+describe("a client that sends what are no questions", () => {
+  it.live("loses that call alone, and nothing is asked or proposed of it", () =>
+    Effect.gen(function*() {
+      const node = FakeNode.make()
+      const url = yield* FakeNode.serve(node, ClientHttp.layer({ urlOf: () => undefined }))
+      const { client } = yield* connect(url)
+      const cut = Uint8Array.of(0, 0, 0, 9, 1)
+      const many = new Uint8Array(4 * (questionsMax + 1))
+      const session = { id: 1, firstUnanswered: 1, sequences: Uint8Array.of(0, 0, 0, 0, 0, 1) }
+      const two = questions([Uint8Array.of(1), Uint8Array.of(2)])
+      const read = (queries: Uint8Array) => Effect.exit(client.Read({ queries, consistency: "linearizable" }))
+      assert.isTrue(Exit.isFailure(yield* read(cut)))
+      assert.isTrue(Exit.isFailure(yield* read(many)))
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(client.Propose({ commands: cut }))))
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(client.Propose({ commands: two, session }))))
+      assert.deepStrictEqual([node.reads, node.proposed, node.sequenced.length], [0, 0, 0])
+      assert.strictEqual((yield* client.Status()).id, "n1")
     }))
 })
 

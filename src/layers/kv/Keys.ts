@@ -5,10 +5,10 @@ import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
-import { Buffer } from "node:buffer"
 import type { Sequenced } from "../../domain/Entry.ts"
 import * as RaftNode from "../../services/RaftNode.ts"
 import type { Malformed } from "../../services/StateMachine.ts"
+import { bufferOf } from "../Bytes.ts"
 import { type Answer, later, onlyPrograms, redirect, type Request, type Urls, withHeaders } from "./Answers.ts"
 import * as Api from "./Api.ts"
 import * as Protocol from "./Protocol.ts"
@@ -201,7 +201,7 @@ const onList = (answer: Protocol.Answer, headers: Staleness) => {
   if (answer._tag !== "Listed") return unexpected(answer)
   const items = answer.items.map(({ key, revision, value }) => ({
     key,
-    value: Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("base64"),
+    value: bufferOf(value).toString("base64"),
     revision
   }))
   const body = { items, revision: answer.revision, more: answer.more }

@@ -10,11 +10,12 @@
  * Missing   = 2 · revision f64
  * ```
  *
- * What a busy store does nearly always has bytes of its own: Schema's way takes ten times as long, on every server for every command
+ * What a busy store does nearly always has bytes of its own: Schema's way looks at each value several times, on every server for every command
  * (`bench/README.md`). Everything else, and whatever has no place in those, is left to Schema, which also says what is wrong with it.
  */
 import { Buffer } from "node:buffer"
 import { type Codec, codec, type Codecs, type Schemas } from "../../services/StateMachine.ts"
+import { bufferOf } from "../Bytes.ts"
 import type * as Protocol from "./Protocol.ts"
 
 type Kv = Schemas<Protocol.Command, Protocol.Result, Protocol.Query, Protocol.Answer>
@@ -46,8 +47,6 @@ const shortcut = <T>(
   }
 })
 
-const view = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
-
 const isPlainKey = (key: unknown): key is string =>
   typeof key === "string" && key.length * 3 <= keyBytesMax && key.isWellFormed()
 
@@ -73,7 +72,7 @@ const command = (schema: Kv["command"]): Codec<Protocol.Command> =>
       return bytes
     },
     (kind, bytes) => {
-      const all = view(bytes)
+      const all = bufferOf(bytes)
       const end = kind === 1 ? 3 + all.readUInt16BE(1) : malformed(`there is no kind ${kind} of command`)
       if (end > bytes.length) malformed("the key is longer than the command")
       return { _tag: "Put", key: all.toString("utf8", 3, end), value: bytes.subarray(end) }
@@ -87,12 +86,12 @@ const result = (schema: Kv["result"]): Codec<Protocol.Result> =>
       if (value._tag !== "Written" || !isRevision(value.revision)) return undefined
       const bytes = new Uint8Array(9)
       bytes[0] = 1
-      view(bytes).writeDoubleBE(value.revision, 1)
+      bufferOf(bytes).writeDoubleBE(value.revision, 1)
       return bytes
     },
     (kind, bytes) =>
       kind === 1
-        ? { _tag: "Written", revision: revisionAt(view(bytes), 1) }
+        ? { _tag: "Written", revision: revisionAt(bufferOf(bytes), 1) }
         : malformed(`there is no kind ${kind} of result`)
   )
 
@@ -108,7 +107,7 @@ const query = (schema: Kv["query"]): Codec<Protocol.Query> =>
     },
     (kind, bytes) =>
       kind === 1
-        ? { _tag: "Get", key: view(bytes).toString("utf8", 1) }
+        ? { _tag: "Get", key: bufferOf(bytes).toString("utf8", 1) }
         : malformed(`there is no kind ${kind} of query`)
   )
 
@@ -118,9 +117,9 @@ const answer = (schema: Kv["answer"]): Codec<Protocol.Answer> =>
     (value) => {
       if (value._tag === "Listed" || !isRevision(value.revision)) return undefined
       const isFound = value._tag === "Found"
-      // Memory of its own: in the process of a node the value that a caller gets is a view on it.
+      // Memory of its own: the value that a caller gets is a view on it, or on the copy that `ClientRpc.unpack` makes.
       const bytes = new Uint8Array(isFound ? 17 + value.value.length : 9)
-      const all = view(bytes)
+      const all = bufferOf(bytes)
       bytes[0] = isFound ? 1 : 2
       all.writeDoubleBE(value.revision, 1)
       if (isFound) {
@@ -130,12 +129,11 @@ const answer = (schema: Kv["answer"]): Codec<Protocol.Answer> =>
       return bytes
     },
     (kind, bytes) => {
-      const all = view(bytes)
+      const all = bufferOf(bytes)
       const revision = revisionAt(all, 1)
       if (kind === 2) return { _tag: "Missing", revision }
       if (kind !== 1) return malformed(`there is no kind ${kind} of answer`)
-      // A copy: the answer came with others in one message, which the value would keep in memory.
-      return { _tag: "Found", revision, version: revisionAt(all, 9), value: new Uint8Array(bytes.subarray(17)) }
+      return { _tag: "Found", revision, version: revisionAt(all, 9), value: bytes.subarray(17) }
     }
   )
 
