@@ -20,7 +20,8 @@ import * as Socket from "effect/socket/Socket"
 import * as Stream from "effect/Stream"
 import { randomBytes } from "node:crypto"
 import { createInterface } from "node:readline"
-import { ClientRpcs, path, questions, serialization, unpack } from "../src/layers/ClientRpc.ts"
+import { path, Propose, questions, Read, serialization, unpack } from "../src/layers/ClientRpc.ts"
+import * as DirectCalls from "../src/layers/DirectCalls.ts"
 import * as Protocol from "../src/layers/kv/Protocol.ts"
 import * as RaftClientHttp from "../src/layers/RaftClientHttp.ts"
 import * as WebSocketRoute from "../src/layers/WebSocketRoute.ts"
@@ -83,15 +84,14 @@ const connection = Effect.fnUntraced(function*(round: Round) {
   const protocol = yield* RpcClient.makeProtocolSocket({ retryPolicy: Schedule.recurs(0) }).pipe(
     Effect.provideService(Socket.Socket, socket)
   )
-  const client = yield* RpcClient.make(ClientRpcs, { disableTracing: true }).pipe(
-    Effect.provideService(RpcClient.Protocol, protocol)
-  )
+  const call = yield* DirectCalls.make(protocol)
+  const [propose, ask] = [call(Propose), call(Read)]
   const store = Protocol.wire.on({
     propose: (command: Uint8Array) =>
-      Effect.flatMap(client.Propose({ commands: questions([command]) }), (packed) => only(unpack(packed))),
+      Effect.flatMap(propose({ commands: questions([command]) }), (packed) => only(unpack(packed))),
     read: (query: Uint8Array) =>
       Effect.flatMap(
-        client.Read({ queries: questions([query]), consistency: "linearizable" }),
+        ask({ queries: questions([query]), consistency: "linearizable" }),
         (packed) => only(unpack(packed))
       )
   })

@@ -59,6 +59,9 @@ const spoken = new Set(
     "SnapshotFormat.ts",
     "PeerRpc.ts",
     "PeerClient.ts",
+    "PeerFrames.ts",
+    "PeerSocket.ts",
+    "DirectCalls.ts",
     "ClientRpc.ts",
     "WebSocketRoute.ts"
   ].map((name) => `src/layers/${name}`)

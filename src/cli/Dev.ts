@@ -10,7 +10,9 @@ import * as RaftClientHttp from "../layers/RaftClientHttp.ts"
 import { RaftClient } from "../services/RaftClient.ts"
 import * as Children from "./Children.ts"
 import { CommandFailed, failed, usageError } from "./Outcome.ts"
+import { type PeerProtocol, peerProtocols } from "./Server.ts"
 import { stopGracefully } from "./Signals.ts"
+import * as Sources from "./Sources.ts"
 import * as Tuning from "./Tuning.ts"
 
 interface Member {
@@ -43,10 +45,11 @@ interface Shared {
   readonly members: ReadonlyArray<Member>
   readonly directory: string
   readonly semiSpace: boolean
+  readonly peerProtocol: PeerProtocol
   readonly tuning: Tuning.Given
 }
 
-const argsOf = (member: Member, { directory, members, semiSpace, tuning }: Shared) => [
+const argsOf = (member: Member, { directory, members, peerProtocol, semiSpace, tuning }: Shared) => [
   ...(semiSpace ? ["--max-semi-space-size=8"] : []),
   process.argv[1] ?? "",
   "serve",
@@ -61,6 +64,8 @@ const argsOf = (member: Member, { directory, members, semiSpace, tuning }: Share
   "dev",
   "--log-format",
   "logfmt",
+  "--peer-protocol",
+  peerProtocol,
   ...Tuning.argsOf(tuning),
   stopWithParent
 ]
@@ -131,8 +136,11 @@ export const command = Command.make("dev", {
       "Run servers with --max-semi-space-size=8: shorter pauses under load; --no-semi-space leaves it to Node"
     )
   ),
+  peerProtocol: Sources.word("peer-protocol", peerProtocols).pipe(
+    Flag.withDescription("How servers call each other, rpc or frames, as of serve; default rpc")
+  ),
   tuning: Tuning.flags
-}, ({ directory, nodes, port, semiSpace, tuning }) =>
+}, ({ directory, nodes, peerProtocol, port, semiSpace, tuning }) =>
   Effect.gen(function*() {
     if (nodes < 1 || nodes > nodesMax) return yield* usageError(`--nodes ${nodes}: expected 1 to ${nodesMax}`)
     if (port < 1 || port + nodes - 1 > 65_535) {
@@ -148,7 +156,7 @@ export const command = Command.make("dev", {
     yield* Effect.forEach(members, (member) => portProblem(member.port), { discard: true })
     const servers = members.map((member) => ({
       id: member.id,
-      args: argsOf(member, { directory, members, semiSpace, tuning })
+      args: argsOf(member, { directory, members, peerProtocol, semiSpace, tuning })
     }))
     const children = yield* Children.start(servers)
     const announce = Effect.flatMap(leader(members), (id) => Console.log(welcome(members, id)))

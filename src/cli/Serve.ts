@@ -33,6 +33,7 @@ export interface Flags {
   readonly cluster: string
   readonly tuning: Tuning.Given
   readonly valueBytesMax: number
+  readonly peerProtocol: Server.PeerProtocol
   readonly logFormat: Logging.Format
   readonly stopWithParent: boolean
 }
@@ -48,6 +49,7 @@ export const single: Flags = {
   cluster: "titan",
   tuning: Tuning.none,
   valueBytesMax: valueBytesMaxDefault,
+  peerProtocol: "rpc",
   logFormat: "auto",
   stopWithParent: false
 }
@@ -180,14 +182,14 @@ export const serve = Effect.fnUntraced(function*(flags: Flags) {
     return yield* usageError("--learner: only with --join; those that begin a cluster are its voters")
   }
   const settings = yield* Tuning.settingsOf(flags.tuning)
-  const { directory, valueBytesMax } = flags
+  const { directory, peerProtocol, valueBytesMax } = flags
   if (valueBytesMax < 1 || valueBytesMax > valueBytesLimit) {
     return yield* usageError(`--value-bytes-max ${valueBytesMax}: expected 1 to ${valueBytesLimit}`)
   }
   yield* stopGracefully
   const served = Effect.gen(function*() {
     const { clusterId, isNew } = yield* clusterIdOf(cluster, flags)
-    const server = Server.layer({ cluster, clusterId, directory, settings, valueBytesMax })
+    const server = Server.layer({ cluster, clusterId, directory, settings, valueBytesMax, peerProtocol })
     return yield* running(cluster, flags, isNew).pipe(Effect.onInterrupt(() => leaveWell), Effect.provide(server))
   })
   yield* served.pipe(
@@ -234,8 +236,12 @@ export const command = Command.make("serve", {
     Sources.int("value-bytes-max").pipe(Flag.withDefault(valueBytesMaxDefault)),
     "The longest value taken, in bytes; default 1048576 (TITAN_VALUE_BYTES_MAX)"
   ),
+  peerProtocol: described(
+    Sources.word("peer-protocol", Server.peerProtocols),
+    "How to call the other servers: rpc (Effect RPC over WebSockets) or frames (bare connections, less work for each message); every server takes both; default rpc (TITAN_PEER_PROTOCOL)"
+  ),
   logFormat: described(
-    Sources.logFormat,
+    Sources.word("log-format", Logging.formats),
     "auto, logfmt, pretty or json; auto is pretty on a terminal, else logfmt (TITAN_LOG_FORMAT)"
   ),
   stopWithParent: Flag.Boolean("stop-with-parent").pipe(Flag.withDefault(false), Flag.withHidden)

@@ -18,10 +18,17 @@ import { PeerInbox } from "../layers/PeerRpc.ts"
 import * as RaftHttp from "../layers/RaftHttp.ts"
 import * as StorageFile from "../layers/StorageFile.ts"
 import * as TransportHttp from "../layers/TransportHttp.ts"
+import * as TransportSocket from "../layers/TransportSocket.ts"
 import * as RaftNode from "../services/RaftNode.ts"
 import type { UrlOf } from "../services/ServerStatus.ts"
 import type { StorageError } from "../services/Storage.ts"
 import type { Cluster } from "./Cluster.ts"
+
+/** How a server calls the others; it takes both. */
+export const peerProtocols = ["rpc", "frames"] as const
+export type PeerProtocol = (typeof peerProtocols)[number]
+
+const transports = { rpc: TransportHttp.layer, frames: TransportSocket.layer }
 
 export interface Options {
   readonly cluster: Cluster
@@ -30,6 +37,7 @@ export interface Options {
   readonly directory: string
   readonly settings: Partial<Settings>
   readonly valueBytesMax: number
+  readonly peerProtocol: PeerProtocol
 }
 
 const early = (_: IncomingMessage, response: ServerResponse): void => {
@@ -84,7 +92,7 @@ export const layer = (
 ): Layer.Layer<RaftNode.RaftNode | PeerInbox, StorageError | RaftNode.SettingsError | ServeError> => {
   const { begins, id, listen, urls } = options.cluster
   const storage = StorageFile.layer({ directory: options.directory, clusterId: options.clusterId, nodeId: id })
-  const transport = TransportHttp.layer({ id, urls })
+  const transport = transports[options.peerProtocol]({ id, urls })
   const configuration = begins._tag === "Join"
     ? Configuration.unknown
     : Configuration.ofVoters([...urls.keys()].toSorted(), urls)

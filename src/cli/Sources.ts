@@ -12,7 +12,6 @@ import * as Toml from "effect/encoding/Toml"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { readFileSync } from "node:fs"
-import * as Logging from "./Logging.ts"
 import { type CommandFailed, usageError } from "./Outcome.ts"
 
 /** Every name that may stand in a file: a misspelt setting is an error, not a default. */
@@ -38,6 +37,7 @@ const names: ReadonlySet<string> = new Set([
   "sessions",
   "session-timeout-ms",
   "value-bytes-max",
+  "peer-protocol",
   "log-format",
   "endpoints",
   "timeout-ms"
@@ -138,8 +138,12 @@ export const boolean = (name: string): Flag.Flag<boolean> =>
     )
   )
 
-/** `--log-format`, with a fallback in the other sources. */
-export const logFormat: Flag.Flag<Logging.Format> = Flag.Literals("log-format", Logging.formats).pipe(
-  Flag.withFallbackConfig(Config.Literals(Logging.formats, "log-format")),
-  Flag.withDefault("auto")
-)
+/** A flag for one of a few words, with a fallback in the other sources, and the first of them as default. */
+export const word = <const W extends readonly [string, ...ReadonlyArray<string>]>(
+  name: string,
+  words: W
+): Flag.Flag<W[number]> =>
+  Flag.Literals(name, words).pipe(
+    Flag.withFallbackConfig(Config.Literals(words, name)),
+    Flag.withDefault(words[0])
+  )

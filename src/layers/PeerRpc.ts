@@ -60,6 +60,16 @@ export class DiskRefused extends Data.TaggedError("DiskRefused")<{ readonly mess
 
 const Disks = Schema.Array(Schema.Tuple([Schema.String, Schema.String]))
 
+/** What a caller is told that may be heard. */
+export const Welcome = Schema.Struct({
+  /** The called's. */
+  diskId: Schema.optionalKey(Schema.String),
+  disks: Schema.optionalKey(Disks),
+  /** Absent where the called knows no configuration yet. */
+  isMember: Schema.optionalKey(Schema.Boolean)
+})
+export type Welcome = typeof Welcome.Type
+
 /** Opens a conversation. The token stands for it in every `Deliver`; a later `Hello` from the same server voids it. */
 export class Hello extends Rpc.make("Hello", {
   payload: {
@@ -74,14 +84,7 @@ export class Hello extends Rpc.make("Hello", {
     /** Which disk the caller has met under the name of each server. */
     disks: Schema.optionalKey(Disks)
   },
-  success: Schema.Struct({
-    token: Schema.String,
-    /** The called's. */
-    diskId: Schema.optionalKey(Schema.String),
-    disks: Schema.optionalKey(Disks),
-    /** Absent where the called knows no configuration yet. */
-    isMember: Schema.optionalKey(Schema.Boolean)
-  }),
+  success: Schema.Struct({ token: Schema.String, ...Welcome.fields }),
   error: Refused
 }) {}
 
@@ -94,7 +97,6 @@ export class Deliver extends Rpc.make("Deliver", {
 export const PeerRpcs = RpcGroup.make(Hello, Deliver)
 
 export type Greeting = typeof Hello.payloadSchema.Type
-export type Welcome = Omit<typeof Hello.successSchema.Type, "token">
 
 /** How many servers that are no members are kept in mind, the latest: with an address, or a conversation. */
 export const strangersMax = 16

@@ -39,14 +39,16 @@ import * as ByteLists from "./ByteLists.ts"
 import {
   ClientRpcs,
   path,
-  type Propose,
+  Propose,
   questions,
+  Read,
   type Reconfigure,
   requestBytesMax,
   serialization,
   unpack
 } from "./ClientRpc.ts"
 import * as ConfigurationCodec from "./ConfigurationCodec.ts"
+import * as DirectCalls from "./DirectCalls.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 /** How often an idle connection is probed, and how long a silent server counts as alive. */
@@ -151,6 +153,11 @@ const open = Effect.fnUntraced(
     const client = yield* RpcClient.make(ClientRpcs, { disableTracing: true }).pipe(
       Effect.provideContext(Context.add(context, Scope.Scope, scope))
     )
+    const call = yield* DirectCalls.make(Context.get(context, RpcClient.Protocol)).pipe(
+      Effect.provideService(Scope.Scope, scope)
+    )
+    const propose = call(Propose)
+    const read = call(Read)
     yield* Deferred.await(opened)
 
     const ending = <A, E>(call: Effect.Effect<A, E>): Effect.Effect<A, Exclude<E, RpcClientError> | Lost> =>
@@ -173,12 +180,12 @@ const open = Effect.fnUntraced(
           const refused = new TooLarge({ sizeBytes: first.command.length, limitBytes: requestBytesMax })
           return Effect.succeed([Exit.fail(refused)])
         }
-        return Effect.map(ending(client.Propose(proposed(asked))), unpack)
+        return Effect.map(ending(propose(proposed(asked))), unpack)
       },
       read: (queries, consistency) => {
         const tooLong = queries.length === 1 ? lengthProblem(queries[0]) : undefined
         if (tooLong !== undefined) return Effect.succeed([Exit.die(tooLong)])
-        return Effect.map(ending(client.Read({ queries: questions(queries), consistency })), unpack)
+        return Effect.map(ending(read({ queries: questions(queries), consistency })), unpack)
       },
       readStale: (query, minIndex) => {
         const tooLong = lengthProblem(query)

@@ -1,145 +1,61 @@
 /**
- * The server side of peer traffic: `PeerRpc` at `/raft` of the node's HTTP server. The handlers are synchronous up to
- * delivery, and RPC starts them in the order their frames arrived, so messages reach the node in the order they were
- * sent. (But for the first after its sender became a member: they wait until its disk is remembered.)
+ * The server side of peer traffic, at `/raft` of the node's HTTP server: Effect RPC over a WebSocket (`PeerRpc.ts`), or frames over the bare connection
+ * (`PeerSocket.ts`), as the caller asks. What is said is the same (`peer/Callers.ts`).
  *
- * Nothing that arrives can do more harm than to its own connection: a server of another cluster is refused with a
- * reason, a malformed message is dropped by itself, and a frame that is no RPC spoils only the connection it came on.
+ * RPC starts handlers in the order their frames arrived, and batches that nobody waits for are heard at once, without one. Whatever arrives spoils
+ * only the connection it came on.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as RpcServer from "effect/rpc/RpcServer"
-import { randomUUID } from "node:crypto"
-import { isNodeId, type NodeId } from "../domain/NodeId.ts"
-import { type DiskId, isDiskId } from "../services/Storage.ts"
-import * as MessageCodec from "./MessageCodec.ts"
-import * as MessageFrame from "./MessageFrame.ts"
+import * as Schema from "effect/Schema"
+import * as Callers from "./peer/Callers.ts"
+import * as PeerFrames from "./PeerFrames.ts"
 import * as PeerRpc from "./PeerRpc.ts"
+import * as PeerSocket from "./PeerSocket.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 /** For `NodeHttpServer.layer({ …, websocket })`: the largest frame the node reads. */
 export const websocket = { maxPayload: PeerRpc.frameBytesMax }
 
-/** A caller may claim any name; what is quoted is short and on one line. */
-const quote = (text: string): string => JSON.stringify(text.slice(0, 64))
-
-const refuse = (reason: PeerRpc.Refused["reason"], message: string) => new PeerRpc.Refused({ reason, message })
-
-const problemOf = (
-  inbox: PeerRpc.PeerInbox["Service"],
-  hello: PeerRpc.Greeting
-): PeerRpc.Refused | undefined => {
-  const { clusterId, from, protocolVersion, to } = hello
-  if (protocolVersion !== PeerRpc.protocolVersion) {
-    return refuse(
-      "ProtocolVersion",
-      `${inbox.id} speaks peer protocol ${PeerRpc.protocolVersion} and ${quote(from)} speaks ${protocolVersion}: ` +
-        "run the same version of Titan on both"
-    )
-  }
-  if (clusterId !== inbox.clusterId) {
-    return refuse(
-      "ClusterId",
-      `${inbox.id} belongs to cluster ${quote(inbox.clusterId)} and ${quote(from)} to ${quote(clusterId)}: ` +
-        "check the addresses, and whose data directory each server uses"
-    )
-  }
-  if (to !== inbox.id) return refuse("Target", `this is ${inbox.id}, not ${quote(to)}: check the addresses of both`)
-  if (from === inbox.id) {
-    return refuse("Self", `${inbox.id} cannot be called by another server of that name: give every server its own`)
-  }
-  return isNodeId(from) ? undefined : refuse("Malformed", `${quote(from)} is no name of a server`)
-}
-
-const unknownToken = refuse(
-  "UnknownToken",
-  "this conversation is over: a later one took its place, or the server restarted; " +
-    "if it happens again and again, two processes run under one server's name"
-)
-
-/** Who a token stands for, on which disk. */
-interface Caller {
-  readonly from: NodeId
-  readonly diskId: DiskId
-}
-
-const handlers = PeerRpc.PeerRpcs.toLayer(Effect.gen(function*() {
-  const inbox = yield* PeerRpc.PeerInbox
-  const isNews = PeerRpc.makeLogGate()
-  // One conversation per peer, so both maps are bounded by the number of members and of strangers. Oldest first.
-  const tokenOf = new Map<NodeId, string>()
-  const callers = new Map<string, Caller>()
-
-  const warn = (peer: string, text: string, problem: string) =>
-    Effect.flatMap(Clock.currentTimeMillis, (nowMs) =>
-      isNews(peer, problem, nowMs)
-        ? Effect.annotateLogs(Effect.logWarning(text), { node: inbox.id, peer, problem })
-        : Effect.void)
-
-  const end = (peer: NodeId): void => {
-    callers.delete(tokenOf.get(peer) ?? "")
-    tokenOf.delete(peer)
-  }
-
-  const open = (caller: Caller): string => {
-    const token = randomUUID()
-    end(caller.from)
-    tokenOf.set(caller.from, token)
-    callers.set(token, caller)
-    const strangers = [...tokenOf.keys()].filter(inbox.isStranger)
-    for (const oldest of strangers.slice(0, -PeerRpc.strangersMax)) end(oldest)
-    return token
-  }
-
-  const welcome = Effect.fnUntraced(function*(hello: PeerRpc.Greeting) {
-    const problem = problemOf(inbox, hello)
-    if (problem !== undefined) return yield* problem
-    const { diskId = "", from } = hello
-    if (!isDiskId(diskId)) return yield* refuse("Malformed", `${from} did not say which disk it has`)
-    const welcome = yield* inbox.greet(hello, diskId)
-    return { token: open({ from, diskId }), ...welcome }
+const handlers = (callers: Callers.Callers) =>
+  PeerRpc.PeerRpcs.toLayer({
+    Hello: (hello) => callers.greet(hello),
+    Deliver: ({ messages, token }) => Effect.suspend(() => callers.hear(token, messages) ?? Effect.void)
   })
 
-  const deliver = (from: NodeId, frame: Uint8Array): Effect.Effect<void> => {
-    const messages = MessageFrame.decode(frame)
-    if ("problem" in messages) return warn(from, "dropped malformed messages", messages.problem)
-    let problem: string | undefined
-    for (const wire of messages) {
-      const decoded = MessageCodec.fromWire(wire)
-      if ("message" in decoded) inbox.deliver({ _tag: "Received", from, message: decoded.message })
-      else problem ??= `${wire._tag}: ${decoded.problem}`
-    }
-    return problem === undefined ? Effect.void : warn(from, "dropped a malformed message", problem)
+/** Hears a batch that nobody waits for. A refusal has nobody to go to: the next batch that asks for an answer gets it. */
+const notified = (callers: Callers.Callers): WebSocketRoute.Notified => (codecFor) => {
+  const decode = Schema.decodeUnknownExit(codecFor(PeerRpc.Deliver.payloadSchema))
+  return (tag, payload) => {
+    if (tag !== PeerRpc.Deliver._tag) return undefined
+    const decoded = decode(payload)
+    if (Exit.isFailure(decoded)) return undefined
+    const { messages, token } = decoded.value
+    return Effect.ignore(callers.hear(token, messages) ?? Effect.void)
   }
+}
 
-  return {
-    Hello: (hello) =>
-      Effect.tapError(
-        welcome(hello),
-        ({ message }) => warn(hello.from.slice(0, 64), "refused a server that called", message)
-      ),
-    Deliver: ({ messages, token }) =>
-      Effect.suspend(() => {
-        const caller = callers.get(token)
-        if (caller === undefined) return Effect.fail(unknownToken)
-        const { diskId, from } = caller
-        const first = inbox.beforeHearing(from, diskId)
-        if (first === undefined) return deliver(from, messages)
-        return Effect.andThen(first, Effect.suspend(() => deliver(from, messages)))
-      })
-  }
-}))
-
-const protocol = WebSocketRoute.protocol({ path: PeerRpc.path, purpose: "servers of the cluster talk here" })
+const routes = (callers: Callers.Callers) => {
+  const protocol = WebSocketRoute.protocol({
+    path: PeerRpc.path,
+    purpose: "servers of the cluster talk here",
+    notified: notified(callers),
+    bare: { protocol: PeerFrames.protocol, serve: PeerSocket.serve(callers) }
+  })
+  return RpcServer.layer(PeerRpc.PeerRpcs, { disableTracing: true, disableFatalDefects: true }).pipe(
+    Layer.provide([protocol, handlers(callers)]),
+    Layer.provide(PeerRpc.layerSerialization)
+  )
+}
 
 /**
  * The route, for `HttpRouter.serve(...)`. It needs the `PeerInbox` of the node's `TransportHttp.layer`, which must be
  * provided outside `serve`: layers first built inside it are private to it, and the node would listen to another
  * instance.
  */
-export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | PeerRpc.PeerInbox> = RpcServer.layer(
-  PeerRpc.PeerRpcs,
-  { disableTracing: true, disableFatalDefects: true }
-).pipe(Layer.provide([protocol, handlers]), Layer.provide(PeerRpc.layerSerialization))
+export const layer: Layer.Layer<never, never, HttpRouter.HttpRouter | PeerRpc.PeerInbox> = Layer.unwrap(
+  Effect.map(PeerRpc.PeerInbox, (inbox) => routes(Callers.make(inbox)))
+)

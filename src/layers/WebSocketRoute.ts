@@ -13,6 +13,7 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import { RequestId } from "effect/rpc/RpcMessage"
+import type * as RpcSerialization from "effect/rpc/RpcSerialization"
 import * as RpcServer from "effect/rpc/RpcServer"
 import * as Socket from "effect/socket/Socket"
 import type { IncomingMessage } from "node:http"
@@ -70,6 +71,24 @@ const patient = (request: HttpServerRequest.HttpServerRequest): HttpServerReques
   return Object.create(request, { upgrade: { value: upgrade } })
 }
 
+/** However it ends: the caller reports what it has to. */
+const serveBare = (request: HttpServerRequest.HttpServerRequest, { serve }: Bare) =>
+  Effect.flatMap(request.upgrade, serve).pipe(
+    Effect.ignoreCause,
+    Effect.as(HttpServerResponse.empty())
+  )
+
+/** What to do about a notification, if it is to be done without a handler. */
+export type Notified = (
+  codecFor: RpcSerialization.CodecFor
+) => (tag: string, payload: unknown) => Effect.Effect<void> | undefined
+
+/** Another protocol at the same path, over the bare connection. */
+interface Bare {
+  readonly protocol: string
+  readonly serve: (socket: Socket.Socket) => Effect.Effect<void, unknown>
+}
+
 /**
  * The protocol for `RpcServer.layer`, at `path`. A plain request is told `purpose` and that it needs a WebSocket (426); an upgrade with an
  * `Origin` is refused (403); any other becomes a connection.
@@ -79,6 +98,8 @@ export const protocol = (options: {
   readonly purpose: string
   /** Called when the answer to a request is on its way to its client, or never will be. */
   readonly onSent?: (clientId: number, requestId: RequestId) => void
+  readonly notified?: Notified
+  readonly bare?: Bare
 }) =>
   Layer.effect(RpcServer.Protocol)(Effect.gen(function*() {
     const { httpEffect, protocol } = yield* RpcServer.makeProtocolWithHttpEffectWebsocket
@@ -91,24 +112,35 @@ export const protocol = (options: {
     yield* router.add(
       "GET",
       options.path,
-      Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers }) => {
-        if (headers["upgrade"]?.toLowerCase() !== "websocket") return Effect.succeed(upgradeRequired)
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+        const { headers } = request
+        const asked = headers["upgrade"]?.toLowerCase()
+        const isBare = asked !== undefined && asked === options.bare?.protocol
+        if (asked !== "websocket" && !isBare) return Effect.succeed(upgradeRequired)
         if (headers["origin"] !== undefined) return Effect.succeed(forbidden)
+        if (isBare) return serveBare(request, options.bare)
         // A connection that breaks ends its request with a defect; that is an ordinary event here, and the caller reports it.
         return Effect.catchDefect(httpEffect, () => Effect.succeed(HttpServerResponse.empty())).pipe(
           Effect.updateService(HttpServerRequest.HttpServerRequest, patient)
         )
       })
     )
-    const { onSent } = options
-    if (onSent === undefined) return protocol
+    const { notified, onSent = () => {} } = options
+    const hear = notified?.(protocol.codecFor)
+    const run: typeof protocol.run = (f) =>
+      protocol.run((clientId, message) => {
+        const heard = message._tag === "Request" && message.isNotification === true
+          ? hear?.(message.tag, message.payload)
+          : undefined
+        return heard ?? f(clientId, message)
+      })
     const send: typeof protocol.send = (clientId, response, transferables) => {
       const sending = protocol.send(clientId, response, transferables)
       return response._tag === "Exit"
         ? Effect.ensuring(sending, Effect.sync(() => onSent(clientId, RequestId(response.requestId))))
         : sending
     }
-    return { ...protocol, send }
+    return { ...protocol, run, send }
   }))
 
 /** The WebSocket address of `path` at a server's base URL, such as `http://127.0.0.1:7101`; or what is wrong with that. */

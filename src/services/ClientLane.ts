@@ -21,6 +21,7 @@ import { Lost } from "./ClientErrors.ts"
 import { type Failure, Failures, type Route } from "./ClientRoute.ts"
 import type { Answers, Connection } from "./Connection.ts"
 import { Overloaded } from "./RaftNode.ts"
+import * as Timer from "./Timer.ts"
 
 /** One request, until its caller has an answer. */
 export interface Item<E, P> {
@@ -70,6 +71,17 @@ interface Parts {
   readonly onAnswer: (connection: Connection) => Effect.Effect<void>
 }
 
+/** A batch that is under way. */
+interface Batch<E, P> {
+  readonly url: string
+  readonly items: ReadonlyArray<Item<E, P>>
+  readonly connection: Connection
+  /** How often its server had been waited for in vain. */
+  readonly silences: number
+  readonly waitMs: number
+  readonly lateAtMs: number
+}
+
 /** Most batches under way. */
 const batchesMax = 16
 
@@ -83,13 +95,16 @@ export class Lane<E, P, F extends Failure> {
   /** Oldest first, and all wait equally long: so also the next to expire first. */
   readonly #unsettled = new Set<Item<E, P>>()
   readonly #changed = Latch.makeUnsafe()
-  readonly #begun = Latch.makeUnsafe()
   readonly #woken = Latch.makeUnsafe()
   readonly #failures = new Failures()
   readonly #tried = new Set<string>()
-  #batches = 0
+  /** Those under way, each with what ends it. */
+  readonly #batches = new Map<Batch<E, P>, () => void>()
   /** In the batches under way. */
   #underWay = 0
+  /** In the batch before. */
+  #latest = 0
+  readonly #timer: Timer.Timer
   #round = 0
   /** How often each server was waited for in vain, since one has answered. */
   readonly #silences = new Map<string, number>()
@@ -100,6 +115,7 @@ export class Lane<E, P, F extends Failure> {
   constructor(parts: Parts, traffic: Traffic<E, P, F>) {
     this.#parts = parts
     this.#traffic = traffic
+    this.#timer = Timer.make(() => nowMs(parts.clock), () => this.#due())
   }
 
   /** Resolves with the answer. Interrupting it ends the wait; what was sent may still be applied. */
@@ -118,11 +134,12 @@ export class Lane<E, P, F extends Failure> {
         isUnknown: false,
         place
       }
-      if (this.#unsettled.size === 0) this.#begin()
+      const isFirst = this.#unsettled.size === 0
+      if (isFirst) this.#begin()
       this.#waiting.push(item)
       this.#unsettled.add(item)
+      if (isFirst) this.#arm()
       this.#changed.openUnsafe()
-      this.#begun.openUnsafe()
       return Effect.sync(() => this.#end(item))
     })
   }
@@ -132,7 +149,7 @@ export class Lane<E, P, F extends Failure> {
       Effect.forever(Effect.catchDefect(Effect.suspend(() => this.#turn()), (defect) => this.#died(defect)), {
         disableYield: true
       }),
-      Effect.forever(Effect.suspend(() => this.#expire()), { disableYield: true })
+      this.#timer.run
     )
   )
 
@@ -161,18 +178,18 @@ export class Lane<E, P, F extends Failure> {
     this.#woken.openUnsafe()
   }
 
-  /** The first change does not come alone: what is asked in the same moment belongs into the same batch. */
+  /** Where several ask, the first change does not come alone: what is asked in the same moment belongs into the same batch. */
   #await(): Effect.Effect<void> {
     this.#changed.closeUnsafe()
-    return Effect.andThen(this.#changed.await, Effect.yieldNow)
+    return this.#latest <= 1 ? this.#changed.await : Effect.andThen(this.#changed.await, Effect.yieldNow)
   }
 
   readonly #turn = Effect.fnUntraced({ self: this }, function*(this: Lane<E, P, F>) {
-    const { connect, limits, route, scope } = this.#parts
+    const { connect, limits, route } = this.#parts
     this.#waiting = this.#waiting.filter((item) => !item.isSettled)
     // A batch costs every server work, whatever is in it: the next one goes once as many wait as are under way.
     const isFew = this.#waiting.length < this.#underWay || this.#waiting.length === 0
-    if (isFew || this.#batches >= batchesMax) return yield* this.#await()
+    if (isFew || this.#batches.size >= batchesMax) return yield* this.#await()
     if (this.#isHeld) return yield* this.#pause()
     const url = route.next(this.#tried)
     if (url === undefined) return yield* this.#pause()
@@ -190,9 +207,8 @@ export class Lane<E, P, F extends Failure> {
     if (items.length === 0) return yield* this.#await()
     for (const item of items) item.isSent = true
     this.#waiting = this.#waiting.filter((item) => !item.isSent)
-    this.#batches++
-    this.#underWay += items.length
-    yield* Effect.forkIn(this.#post(url, connection, items), scope, { startImmediately: true })
+    this.#latest = items.length
+    yield* this.#post(this.#batch(url, connection, items))
   })
 
   #sendable(): ReadonlyArray<Item<E, P>> {
@@ -219,28 +235,46 @@ export class Lane<E, P, F extends Failure> {
     if (failure._tag === "Overloaded") this.#isHeld = true
   }
 
-  #post(url: string, connection: Connection, items: ReadonlyArray<Item<E, P>>): Effect.Effect<void> {
-    const { attemptMs } = this.#traffic
-    const latestMs = items.reduce((latest, item) => Math.max(latest, item.deadlineMs), 0)
-    const leftMs = latestMs - nowMs(this.#parts.clock)
+  #batch(url: string, connection: Connection, items: ReadonlyArray<Item<E, P>>): Batch<E, P> {
+    const now = nowMs(this.#parts.clock)
+    const leftMs = items.reduce((latest, item) => Math.max(latest, item.deadlineMs), 0) - now
     const silences = this.#silences.get(url) ?? 0
-    const ms = Math.max(1, Math.min(leftMs, (attemptMs ?? Infinity) * 2 ** Math.min(silences, patienceDoublingsMax)))
-    const late = (reason: string) => {
-      this.#silences.set(url, silences + 1)
-      return new Lost({ reason })
-    }
-    return within(this.#traffic.send(connection, items), ms, late, "no answer").pipe(
+    const patience = 2 ** Math.min(silences, patienceDoublingsMax)
+    const waitMs = Math.max(1, Math.min(leftMs, (this.#traffic.attemptMs ?? Infinity) * patience))
+    return { url, items, connection, silences, waitMs, lateAtMs: now + waitMs }
+  }
+
+  readonly #post = Effect.fnUntraced({ self: this }, function*(this: Lane<E, P, F>, batch: Batch<E, P>) {
+    this.#batches.set(batch, () => {})
+    this.#underWay += batch.items.length
+    this.#arm()
+    const sent = this.#traffic.send(batch.connection, batch.items).pipe(
       Effect.catchDefect((defect) => Effect.fail(new Lost({ reason: String(defect) }))),
       Effect.result,
-      Effect.flatMap((answered) => {
-        this.#batches--
-        this.#underWay -= items.length
-        const isAnswered = Result.isSuccess(answered) && this.#answered(url, items, answered.success)
-        if (Result.isFailure(answered)) this.#lost(url, items, answered.failure)
-        this.#changed.openUnsafe()
-        return isAnswered ? this.#parts.onAnswer(connection) : Effect.void
-      })
+      Effect.flatMap((answered) => this.#isOver(batch) ? this.#ended(batch, answered) : Effect.void)
     )
+    const fiber = yield* Effect.forkIn(sent, this.#parts.scope, { startImmediately: true })
+    if (this.#batches.has(batch)) this.#batches.set(batch, () => fiber.interruptUnsafe())
+  })
+
+  /** It is under way no more. Whether it was until now. */
+  #isOver(batch: Batch<E, P>): boolean {
+    if (!this.#batches.delete(batch)) return false
+    this.#underWay -= batch.items.length
+    return true
+  }
+
+  #ended({ connection, items, url }: Batch<E, P>, answered: Result.Result<Answers<F>, Lost>): Effect.Effect<void> {
+    const isAnswered = Result.isSuccess(answered) && this.#answered(url, items, answered.success)
+    if (Result.isFailure(answered)) this.#lost(url, items, answered.failure)
+    this.#changed.openUnsafe()
+    return isAnswered ? this.#parts.onAnswer(connection) : Effect.void
+  }
+
+  #late({ items, silences, url, waitMs }: Batch<E, P>): void {
+    this.#silences.set(url, silences + 1)
+    this.#lost(url, items, new Lost({ reason: `no answer within ${Math.round(waitMs)} ms` }))
+    this.#changed.openUnsafe()
   }
 
   #lost(url: string, items: ReadonlyArray<Item<E, P>>, failure: Lost): void {
@@ -313,17 +347,30 @@ export class Lane<E, P, F extends Failure> {
     this.#settle(item, Exit.fail(this.#traffic.onExpired(item, unanswered)))
   }
 
-  /** Waits for the next deadline, and ends the wait of whoever has reached it. */
-  readonly #expire = Effect.fnUntraced({ self: this }, function*(this: Lane<E, P, F>) {
-    const [first] = this.#unsettled
-    if (first === undefined) {
-      this.#begun.closeUnsafe()
-      return yield* this.#begun.await
+  /** Ends the wait of whoever has reached its deadline, and of batches that were not answered in time. */
+  #due(): void {
+    const now = nowMs(this.#parts.clock)
+    for (const item of this.#unsettled) {
+      if (item.deadlineMs > now) break
+      this.#expired(item)
     }
-    const leftMs = first.deadlineMs - nowMs(this.#parts.clock)
-    if (leftMs > 0) return yield* Effect.sleep(leftMs)
-    this.#expired(first)
-  })
+    for (const [batch, end] of this.#batches) {
+      if (batch.lateAtMs > now || !this.#isOver(batch)) continue
+      end()
+      this.#late(batch)
+    }
+    this.#arm()
+  }
+
+  #arm(): void {
+    let next = Infinity
+    for (const { lateAtMs } of this.#batches.keys()) next = Math.min(next, lateAtMs)
+    for (const { deadlineMs } of this.#unsettled) {
+      next = Math.min(next, deadlineMs)
+      break
+    }
+    this.#timer.arm(next)
+  }
 }
 
 /** What says something about the server rather than about one request. */

@@ -8,13 +8,13 @@
  * follow one another on the way.
  */
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import type { Command } from "../domain/Command.ts"
 import { type Event, type Proposal, type ReadBy, type RequestId, ticked } from "../domain/Event.ts"
 import { isLeader, type NodeState } from "../domain/NodeState.ts"
 import * as Step from "../domain/Step.ts"
 import type { Requests } from "./Requests.ts"
+import * as Timer from "./Timer.ts"
 
 type Interpret = (command: Command) => Effect.Effect<void>
 
@@ -80,38 +80,6 @@ const gather = (events: ReadonlyArray<Event>, held: Held) => {
   return { first, isDue }
 }
 
-/** Later than this, in milliseconds, a timer means that the process was held up. */
-const heldUpMs = 20
-
-/** Calls `onDue` whenever the deadline has come. `arm` moves the deadline; a sleep that would end too late is cut short. */
-const makeTimer = Effect.fnUntraced(function*(now: () => number, onDue: () => void) {
-  const armed = yield* Latch.make(false)
-  let deadlineMs = Infinity
-  let sleepingUntilMs = Infinity
-  const arm = (nextMs: number): void => {
-    deadlineMs = nextMs
-    if (nextMs < sleepingUntilMs) armed.openUnsafe()
-  }
-  const run = Effect.gen(function*() {
-    while (true) {
-      armed.closeUnsafe()
-      sleepingUntilMs = deadlineMs
-      const leftMs = deadlineMs - now()
-      if (leftMs > 0) {
-        const sleep = leftMs === Infinity ? Effect.never : Effect.sleep(Math.ceil(leftMs))
-        yield* Effect.raceFirst(sleep, armed.await)
-      }
-      const lateMs = now() - deadlineMs
-      if (lateMs < 0) continue
-      // What arrived while the process was held up is to be heard first.
-      if (lateMs > heldUpMs) yield* Effect.sleep(1)
-      deadlineMs = Infinity
-      onDue()
-    }
-  })
-  return { arm, run }
-})
-
 export const make = Effect.fnUntraced(function*(options: {
   readonly initial: NodeState
   readonly step: typeof Step.step
@@ -128,7 +96,7 @@ export const make = Effect.fnUntraced(function*(options: {
   let state = options.initial
   let isClosed = false
   const offer = (event: Event): void => void Queue.offerUnsafe(inbox, event)
-  const timer = yield* makeTimer(now, () => offer(ticked))
+  const timer = Timer.make(now, () => offer(ticked))
   const arm = () => timer.arm(Math.min(Step.nextDeadlineMs(state), requests.nextDeadlineMs(), heldUntilMs()))
 
   /** What only a leader takes is refused by others at once. */

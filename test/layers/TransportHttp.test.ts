@@ -15,6 +15,7 @@ import * as MessageCodec from "../../src/layers/MessageCodec.ts"
 import * as MessageFrame from "../../src/layers/MessageFrame.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import * as TransportHttp from "../../src/layers/TransportHttp.ts"
+import * as TransportSocket from "../../src/layers/TransportSocket.ts"
 import type { Inbound } from "../../src/services/Transport.ts"
 import {
   chunk,
@@ -38,179 +39,219 @@ const entryOf = (bytes: number, index = 10): Message => ({
   round: bytes
 })
 
-describe("the contract", () => {
-  transportContract(it.live, cluster())
-})
-
-describe("the contract, one message to a batch and three batches under way", () => {
-  transportContract(it.live, cluster({ batchBytesMax: 1, unansweredBatchesMax: 3 }))
-})
-
-describe("the contract, of servers that know of each other by their configuration", () => {
-  reconfigureContract(it.live, strangers())
-})
-
-describe("connections", () => {
-  it.live("messages flow once a peer that was down comes up", () =>
-    Effect.gen(function*() {
-      const { start, urls } = yield* cluster()
-      const { url } = yield* Effect.scoped(start("n2"))
-      const n1 = yield* start("n1")
-      const lost = yield* listen(n1)
-      yield* n1.send("n2", heartbeat(1))
-      assert.deepStrictEqual(yield* Queue.take(lost), { _tag: "PeerLost", peer: "n2" })
-      urls.set("n2", url)
-      const events = yield* listen(yield* start("n2"))
-      yield* sendUntilReceived(n1, "n2", heartbeat(2), events)
-    }))
-
-  it.live("a peer that is killed is reported lost, and heard again when it is back on its port", () =>
-    withLog((lines) =>
-      Effect.gen(function*() {
-        const { start } = yield* cluster()
-        const n1 = yield* start("n1")
-        const lost = yield* listen(n1)
-        for (let life = 1; life <= 3; life++) {
-          const scope = yield* Scope.make()
-          const events = yield* Effect.flatMap(start("n2"), listen).pipe(Scope.provide(scope))
-          yield* sendUntilReceived(n1, "n2", heartbeat(life), events)
-          yield* takeLine(lines, "n1", "connected to a peer")
-          yield* Queue.clear(lost)
-          yield* Scope.close(scope, Exit.void)
-          yield* takeUntil(lost, isLost)
-          assert.strictEqual((yield* takeLine(lines, "n1", "lost the connection to a peer")).level, "Info")
-        }
-      })
-    ))
-
-  it.live("a peer that hangs is reported lost within about a second", () =>
-    Effect.gen(function*() {
-      const { start, urls } = yield* cluster()
-      const n2 = yield* start("n2")
-      const sockets: Array<Net.Socket> = []
-      const proxy = Net.createServer((near) => {
-        const far = Net.connect(Number(new URL(n2.url).port), "127.0.0.1")
-        near.pipe(far)
-        far.pipe(near)
-        sockets.push(near, far)
-        for (const socket of [near, far]) socket.on("error", () => {})
-      })
-      yield* Effect.acquireRelease(
-        Effect.callback<void>((resume) => void proxy.listen(0, "127.0.0.1", () => resume(Effect.void))),
-        () => Effect.sync(() => void (proxy.close(), sockets.forEach((socket) => socket.destroy())))
-      )
-      const address = proxy.address()
-      urls.set("n2", `http://127.0.0.1:${typeof address === "object" ? address?.port : 0}`)
-      const n1 = yield* start("n1")
-      const lost = yield* listen(n1)
-      const events = yield* listen(n2)
-      yield* n1.send("n2", heartbeat(1))
-      yield* Queue.take(events)
-      for (const socket of sockets) {
-        socket.unpipe()
-        socket.pause()
-      }
-      const [took] = yield* Effect.timed(takeUntil(lost, isLost))
-      assert.isBelow(Duration.toMillis(took), 1500)
-    }))
-
-  it.live("a receiver that throws costs the connection, and the next one works", () =>
-    Effect.gen(function*() {
-      const { start } = yield* cluster()
-      const n1 = yield* start("n1")
-      const n2 = yield* start("n2")
-      const lost = yield* listen(n1)
-      yield* n2.inbound(() => {
-        throw new Error("a receiver's bug")
-      })
-      yield* n1.send("n2", heartbeat(1))
-      yield* takeUntil(lost, isLost)
-      const events = yield* listen(n2)
-      yield* sendUntilReceived(n1, "n2", heartbeat(2), events)
-    }))
-
-  it.live("what does not fit into the outbox is dropped, and reported once", () =>
-    Effect.gen(function*() {
-      const { start } = yield* cluster({ outboxMessagesMax: 10 })
-      const n1 = yield* start("n1")
-      const lost = yield* listen(n1)
-      const events = yield* listen(yield* start("n2"))
-      for (let round = 1; round <= 100; round++) yield* n1.send("n2", heartbeat(round))
-      yield* takeUntil(lost, isLost)
-      const arrived = yield* Queue.takeN(events, 10)
-      assert.deepStrictEqual(
-        arrived.map((event) => event._tag === "Received" && event.message),
-        arrived.map((_, i) => heartbeat(i + 1))
-      )
-      yield* n1.send("n2", heartbeat(101))
-      assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message: heartbeat(101) })
-      assert.deepStrictEqual(yield* Queue.clear(lost), [])
-    }))
-})
-
-describe("pieces of a snapshot", () => {
-  it.live("count in the outbox for their bytes", () =>
-    Effect.gen(function*() {
-      const { start } = yield* cluster({ outboxBytesMax: 10_000 })
-      const n1 = yield* start("n1")
-      const lost = yield* listen(n1)
-      const events = yield* listen(yield* start("n2"))
-      yield* n1.send("n2", chunk(0, 6000))
-      yield* n1.send("n2", chunk(1, 6000))
-      assert.deepStrictEqual(yield* Queue.take(lost), { _tag: "PeerLost", peer: "n2" })
-      yield* n1.send("n2", chunk(2, 2000))
-      for (const message of [chunk(0, 6000), chunk(2, 2000)]) {
-        assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message })
-      }
-    }))
-
-  it.live("are dropped with a warning when they are larger than a message may be", () =>
-    withLog((lines) =>
-      Effect.gen(function*() {
-        const { start } = yield* cluster({ messageBytesMax: 10_000 })
-        const n1 = yield* start("n1")
-        const events = yield* listen(yield* start("n2"))
-        yield* n1.send("n2", chunk(0, 10_000))
-        yield* n1.send("n2", chunk(1, 9000))
-        assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message: chunk(1, 9000) })
-        const line = yield* takeLine(lines, "n1", "dropped a message that is too large")
-        assert.include(String(line.annotations["reason"]), "InstallSnapshot takes up to")
-      })
-    ))
-})
-
 /** How a caller is set up wrongly, and what both logs then say. Who is called is n2. */
 const foreigners = [
   { who: "from another cluster", options: { id: "n1", clusterId: "c2" }, says: `to cluster "c1" and "n1" to "c2"` },
   { who: "that looks for somebody else", options: { id: "n1" }, target: "n5", says: `this is n2, not "n5"` }
 ]
 
-describe("foreigners", () => {
-  for (const { options, says, target = "n2", who } of foreigners) {
-    it.live(`a server ${who} is refused, and both logs say why, once`, () =>
-      withLog((lines) =>
-        Effect.gen(function*() {
-          const called = yield* startNode({ id: "n2", urls: new Map([["n1", "http://127.0.0.1:0"]]), port: 0 })
-          const events = yield* listen(called)
-          const caller = yield* startNode({ ...options, urls: new Map([[target, called.url]]), port: 0 })
-          const lost = yield* listen(caller)
-          for (let attempts = 0; attempts < 3; attempts++) {
-            yield* caller.send(target, heartbeat(attempts))
-            yield* takeUntil(lost, isLost)
-          }
-          const written = (yield* Queue.clear(lines)).filter(({ level }) => level === "Warn")
-          assert.deepStrictEqual(written.map(({ text }) => text).toSorted(), [
-            "a peer refused this server",
-            "refused a server that called"
-          ])
-          for (const { annotations } of written) {
-            assert.include(String(annotations["reason"] ?? annotations["problem"]), says)
-          }
-          assert.deepStrictEqual(yield* Queue.clear(events), [])
-        })
-      ))
-  }
+const layers = { "Effect RPC": TransportHttp.layer, "bare connections": TransportSocket.layer }
 
+for (const [kind, layer] of Object.entries(layers)) {
+  const here = (limits: Partial<TransportHttp.Limits> = {}) => cluster({ ...limits, layer })
+  const apart = (limits: Partial<TransportHttp.Limits> = {}) => strangers({ ...limits, layer })
+
+  describe(kind, () => {
+    describe("the contract", () => {
+      transportContract(it.live, here())
+    })
+
+    describe("the contract, one message to a batch and three batches under way", () => {
+      transportContract(it.live, here({ batchBytesMax: 1, unansweredBatchesMax: 3 }))
+    })
+
+    describe("the contract, of servers that know of each other by their configuration", () => {
+      reconfigureContract(it.live, apart())
+    })
+
+    describe("connections", () => {
+      it.live("messages flow once a peer that was down comes up", () =>
+        Effect.gen(function*() {
+          const { start, urls } = yield* here()
+          const { url } = yield* Effect.scoped(start("n2"))
+          const n1 = yield* start("n1")
+          const lost = yield* listen(n1)
+          yield* n1.send("n2", heartbeat(1))
+          assert.deepStrictEqual(yield* Queue.take(lost), { _tag: "PeerLost", peer: "n2" })
+          urls.set("n2", url)
+          const events = yield* listen(yield* start("n2"))
+          yield* sendUntilReceived(n1, "n2", heartbeat(2), events)
+        }))
+
+      it.live("a peer that is killed is reported lost, and heard again when it is back on its port", () =>
+        withLog((lines) =>
+          Effect.gen(function*() {
+            const { start } = yield* here()
+            const n1 = yield* start("n1")
+            const lost = yield* listen(n1)
+            for (let life = 1; life <= 3; life++) {
+              const scope = yield* Scope.make()
+              const events = yield* Effect.flatMap(start("n2"), listen).pipe(Scope.provide(scope))
+              yield* sendUntilReceived(n1, "n2", heartbeat(life), events)
+              yield* takeLine(lines, "n1", "connected to a peer")
+              yield* Queue.clear(lost)
+              yield* Scope.close(scope, Exit.void)
+              yield* takeUntil(lost, isLost)
+              assert.strictEqual((yield* takeLine(lines, "n1", "lost the connection to a peer")).level, "Info")
+            }
+          })
+        ))
+
+      it.live("a peer that hangs is reported lost within about a second", () =>
+        Effect.gen(function*() {
+          const { start, urls } = yield* here()
+          const n2 = yield* start("n2")
+          const sockets: Array<Net.Socket> = []
+          const proxy = Net.createServer((near) => {
+            const far = Net.connect(Number(new URL(n2.url).port), "127.0.0.1")
+            near.pipe(far)
+            far.pipe(near)
+            sockets.push(near, far)
+            for (const socket of [near, far]) socket.on("error", () => {})
+          })
+          yield* Effect.acquireRelease(
+            Effect.callback<void>((resume) => void proxy.listen(0, "127.0.0.1", () => resume(Effect.void))),
+            () => Effect.sync(() => void (proxy.close(), sockets.forEach((socket) => socket.destroy())))
+          )
+          const address = proxy.address()
+          urls.set("n2", `http://127.0.0.1:${typeof address === "object" ? address?.port : 0}`)
+          const n1 = yield* start("n1")
+          const lost = yield* listen(n1)
+          const events = yield* listen(n2)
+          yield* n1.send("n2", heartbeat(1))
+          yield* Queue.take(events)
+          for (const socket of sockets) {
+            socket.unpipe()
+            socket.pause()
+          }
+          const [took] = yield* Effect.timed(takeUntil(lost, isLost))
+          assert.isBelow(Duration.toMillis(took), 1500)
+        }))
+
+      it.live("a receiver that throws costs the connection, and the next one works", () =>
+        Effect.gen(function*() {
+          const { start } = yield* here()
+          const n1 = yield* start("n1")
+          const n2 = yield* start("n2")
+          const lost = yield* listen(n1)
+          yield* n2.inbound(() => {
+            throw new Error("a receiver's bug")
+          })
+          yield* n1.send("n2", heartbeat(1))
+          yield* takeUntil(lost, isLost)
+          const events = yield* listen(n2)
+          yield* sendUntilReceived(n1, "n2", heartbeat(2), events)
+        }))
+
+      it.live("what does not fit into the outbox is dropped, and reported once", () =>
+        Effect.gen(function*() {
+          const { start } = yield* here({ outboxMessagesMax: 10 })
+          const n1 = yield* start("n1")
+          const lost = yield* listen(n1)
+          const events = yield* listen(yield* start("n2"))
+          for (let round = 1; round <= 100; round++) yield* n1.send("n2", heartbeat(round))
+          yield* takeUntil(lost, isLost)
+          const arrived = yield* Queue.takeN(events, 10)
+          assert.deepStrictEqual(
+            arrived.map((event) => event._tag === "Received" && event.message),
+            arrived.map((_, i) => heartbeat(i + 1))
+          )
+          yield* n1.send("n2", heartbeat(101))
+          assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message: heartbeat(101) })
+          assert.deepStrictEqual(yield* Queue.clear(lost), [])
+        }))
+    })
+
+    describe("pieces of a snapshot", () => {
+      it.live("count in the outbox for their bytes", () =>
+        Effect.gen(function*() {
+          const { start } = yield* here({ outboxBytesMax: 10_000 })
+          const n1 = yield* start("n1")
+          const lost = yield* listen(n1)
+          const events = yield* listen(yield* start("n2"))
+          yield* n1.send("n2", chunk(0, 6000))
+          yield* n1.send("n2", chunk(1, 6000))
+          assert.deepStrictEqual(yield* Queue.take(lost), { _tag: "PeerLost", peer: "n2" })
+          yield* n1.send("n2", chunk(2, 2000))
+          for (const message of [chunk(0, 6000), chunk(2, 2000)]) {
+            assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message })
+          }
+        }))
+
+      it.live("are dropped with a warning when they are larger than a message may be", () =>
+        withLog((lines) =>
+          Effect.gen(function*() {
+            const { start } = yield* here({ messageBytesMax: 10_000 })
+            const n1 = yield* start("n1")
+            const events = yield* listen(yield* start("n2"))
+            yield* n1.send("n2", chunk(0, 10_000))
+            yield* n1.send("n2", chunk(1, 9000))
+            assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message: chunk(1, 9000) })
+            const line = yield* takeLine(lines, "n1", "dropped a message that is too large")
+            assert.include(String(line.annotations["reason"]), "InstallSnapshot takes up to")
+          })
+        ))
+    })
+
+    describe("foreigners", () => {
+      for (const { options, says, target = "n2", who } of foreigners) {
+        it.live(`a server ${who} is refused, and both logs say why, once`, () =>
+          withLog((lines) =>
+            Effect.gen(function*() {
+              const called = yield* startNode({
+                layer,
+                id: "n2",
+                urls: new Map([["n1", "http://127.0.0.1:0"]]),
+                port: 0
+              })
+              const events = yield* listen(called)
+              const caller = yield* startNode({ layer, ...options, urls: new Map([[target, called.url]]), port: 0 })
+              const lost = yield* listen(caller)
+              for (let attempts = 0; attempts < 3; attempts++) {
+                yield* caller.send(target, heartbeat(attempts))
+                yield* takeUntil(lost, isLost)
+              }
+              const written = (yield* Queue.clear(lines)).filter(({ level }) => level === "Warn")
+              assert.deepStrictEqual(written.map(({ text }) => text).toSorted(), [
+                "a peer refused this server",
+                "refused a server that called"
+              ])
+              for (const { annotations } of written) {
+                assert.include(String(annotations["reason"] ?? annotations["problem"]), says)
+              }
+              assert.deepStrictEqual(yield* Queue.clear(events), [])
+            })
+          ))
+      }
+    })
+
+    describe("size", () => {
+      it.live("an entry of 8 MiB arrives; one over the limit is dropped with a warning, and nothing else with it", () =>
+        withLog((lines) =>
+          Effect.gen(function*() {
+            const { start } = yield* here()
+            const n1 = yield* start("n1")
+            const lost = yield* listen(n1)
+            const events = yield* listen(yield* start("n2"))
+            const large = entryOf(8 << 20)
+            for (
+              const message of [heartbeat(1), large, entryOf(TransportHttp.defaults.messageBytesMax), heartbeat(2)]
+            ) {
+              yield* n1.send("n2", message)
+            }
+            for (const message of [heartbeat(1), large, heartbeat(2)]) {
+              assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message })
+            }
+            const line = yield* takeLine(lines, "n1", "dropped a message that is too large")
+            assert.strictEqual(line.level, "Warn")
+            assert.deepStrictEqual(yield* Queue.clear(lost), [])
+          })
+        ))
+    })
+  })
+}
+
+describe("foreigners who speak for themselves", () => {
   it.live("another protocol version, or the server's own name, is refused by a typed error that says why", () =>
     Effect.gen(function*() {
       const { start } = yield* cluster()
@@ -346,24 +387,4 @@ describe("harm", () => {
       assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message: heartbeat(2) })
       assert.deepStrictEqual(yield* Queue.clear(lost), [])
     }))
-
-  it.live("an entry of 8 MiB arrives; one over the limit is dropped with a warning, and nothing else with it", () =>
-    withLog((lines) =>
-      Effect.gen(function*() {
-        const { start } = yield* cluster()
-        const n1 = yield* start("n1")
-        const lost = yield* listen(n1)
-        const events = yield* listen(yield* start("n2"))
-        const large = entryOf(8 << 20)
-        for (const message of [heartbeat(1), large, entryOf(TransportHttp.defaults.messageBytesMax), heartbeat(2)]) {
-          yield* n1.send("n2", message)
-        }
-        for (const message of [heartbeat(1), large, heartbeat(2)]) {
-          assert.deepStrictEqual(yield* Queue.take(events), { _tag: "Received", from: "n1", message })
-        }
-        const line = yield* takeLine(lines, "n1", "dropped a message that is too large")
-        assert.strictEqual(line.level, "Warn")
-        assert.deepStrictEqual(yield* Queue.clear(lost), [])
-      })
-    ))
 })

@@ -33,7 +33,11 @@ export interface NodeOptions extends Partial<TransportHttp.Limits> {
   readonly disk?: StorageMemory.Disk
   /** In place of one on `disk`. */
   readonly storage?: Layer.Layer<Storage, StorageError>
+  /** How it calls others; by default by RPC. */
+  readonly layer?: typeof TransportHttp.layer
 }
+
+type Shared = Partial<TransportHttp.Limits> & Pick<NodeOptions, "layer">
 
 const quickly: Partial<TransportHttp.Limits> = { retryMsMin: 5, retryMsMax: 20, refusedRetryMs: 20 }
 
@@ -56,12 +60,12 @@ export const serving = Effect.fnUntraced(function*(inbox: PeerRpc.PeerInbox["Ser
 
 /** A whole server's network side, as the program composes it. Its url is added to `urls` unless it is there already. */
 export const startNode = Effect.fnUntraced(function*(options: NodeOptions) {
-  const { clusterId = "c1", id, port, urls, ...limits } = options
+  const { clusterId = "c1", id, layer = TransportHttp.layer, port, urls, ...limits } = options
   const { disk = StorageMemory.makeDisk({ clusterId, nodeId: id }) } = options
   const { storage = StorageMemory.layer({ disk }) } = options
   const knownPort = Number(new URL(urls.get(id) ?? "http://127.0.0.1:0").port)
   const context = yield* Layer.build(
-    TransportHttp.layer({ id, urls, ...quickly, ...limits }).pipe(Layer.provide(storage))
+    layer({ id, urls, ...quickly, ...limits }).pipe(Layer.provide(storage))
   )
   const inbox = Context.get(context, PeerRpc.PeerInbox)
   const { url } = yield* serving(inbox, port ?? knownPort)
@@ -92,7 +96,7 @@ const makeDisks = () => {
 }
 
 /** Servers that are told where all of them are. Each keeps its disk when it starts again. */
-export const cluster = (limits: Partial<TransportHttp.Limits> = {}) =>
+export const cluster = (limits: Shared = {}) =>
   Effect.sync(() => {
     const urls = new Map<NodeId, string>()
     const diskOf = makeDisks()
@@ -103,7 +107,7 @@ export const cluster = (limits: Partial<TransportHttp.Limits> = {}) =>
   })
 
 /** Servers each of which is told only where it is itself. */
-export const strangers = (limits: Partial<TransportHttp.Limits> = {}) =>
+export const strangers = (limits: Shared = {}) =>
   Effect.sync(() => {
     const urls = new Map<NodeId, string>()
     const diskOf = makeDisks()
