@@ -21,74 +21,104 @@ interface Waiting {
   readonly failed: (exit: Exit.Exit<never, RpcClientError>) => void
 }
 
-const defects = (codecFor: RpcSerialization.CodecFor) => Schema.decodeUnknownSync(codecFor(Schema.Defect()))
+/** The calls of a connection that wait for an answer. */
+class Calls {
+  readonly #waiting = new Map<unknown, Waiting>()
+  readonly #decodeDefect: (defect: unknown) => unknown
+  #lastId = 0
+  isClosed = false
 
-export const make = Effect.fnUntraced(function*(protocol: RpcClient.Protocol["Service"]) {
-  const { codecFor, run, send } = protocol
-  const decodeDefect = defects(codecFor)
-  const waiting = new Map<unknown, Waiting>()
-  // An `RpcClient` counts upwards.
-  let lastId = 0
-  let isClosed = false
-
-  const failAll = (exit: Exit.Exit<never, RpcClientError>): void => {
-    const all = [...waiting.values()]
-    waiting.clear()
-    for (const { failed } of all) failed(exit)
+  constructor(codecFor: RpcSerialization.CodecFor) {
+    this.#decodeDefect = Schema.decodeUnknownSync(codecFor(Schema.Defect()))
   }
 
-  const receive = (message: FromServerEncoded): void => {
+  /** Downwards: an `RpcClient` counts upwards. */
+  add(call: Waiting): number {
+    this.#waiting.set(--this.#lastId, call)
+    return this.#lastId
+  }
+
+  /** Whether it still waited. */
+  remove(id: number): boolean {
+    return this.#waiting.delete(id)
+  }
+
+  receive(message: FromServerEncoded): void {
     switch (message._tag) {
       case "Exit": {
-        const call = waiting.get(message.requestId)
-        waiting.delete(message.requestId)
+        const call = this.#waiting.get(message.requestId)
+        this.#waiting.delete(message.requestId)
         return call?.answered(message.exit)
       }
       case "Defect":
-        return failAll(Exit.die(decodeDefect(message.defect)))
+        return this.#fail(Exit.die(this.#decodeDefect(message.defect)))
       case "ClientProtocolError":
-        return failAll(Exit.fail(message.error))
+        return this.#fail(Exit.fail(message.error))
       default:
     }
   }
-  yield* Effect.forkScoped(run(clientId, (message) => Effect.sync(() => receive(message))), { startImmediately: true })
 
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      isClosed = true
-      failAll(Exit.interrupt())
-    })
-  )
+  close(): void {
+    this.isClosed = true
+    this.#fail(Exit.interrupt())
+  }
 
-  /** Calls `rpc`, which is no stream. */
+  #fail(exit: Exit.Exit<never, RpcClientError>): void {
+    const all = [...this.#waiting.values()]
+    this.#waiting.clear()
+    for (const { failed } of all) failed(exit)
+  }
+}
+
+/** How to call one RPC. */
+const codecs = <
+  Tag extends string,
+  P extends Schema.Codec<unknown, unknown>,
+  A extends Schema.Codec<unknown, unknown>,
+  E extends Schema.Codec<unknown, unknown>
+>(
+  codecFor: RpcSerialization.CodecFor,
+  rpc: Rpc.Rpc<Tag, P, A, E>
+) => {
+  // What `Rpc.exitSchema` makes of an RPC that is no stream and has no middleware.
+  const exits = Schema.Exit(rpc.successSchema, Schema.Union([rpc.errorSchema]), Schema.Defect())
+  const decode = Schema.decodeUnknownExit(codecFor(exits))
+  return {
+    encode: Schema.encodeSync(codecFor(rpc.payloadSchema)),
+    decode: (encoded: unknown): Exit.Exit<A["Type"], E["Type"]> => {
+      const decoded = decode(encoded)
+      return Exit.isSuccess(decoded) ? decoded.value : Exit.die(Cause.squash(decoded.cause))
+    }
+  }
+}
+
+/** Gives what calls an RPC, which is no stream, as long as the scope lasts. */
+export const make = Effect.fnUntraced(function*({ codecFor, run, send }: RpcClient.Protocol["Service"]) {
+  const calls = new Calls(codecFor)
+  const running = run(clientId, (message) => Effect.sync(() => calls.receive(message)))
+  yield* Effect.forkScoped(running, { startImmediately: true })
+  yield* Effect.addFinalizer(() => Effect.sync(() => calls.close()))
+
   return <
     Tag extends string,
-    Payload extends Schema.Codec<unknown, unknown>,
-    Success extends Schema.Codec<unknown, unknown>,
-    Error extends Schema.Codec<unknown, unknown>
-  >(rpc: Rpc.Rpc<Tag, Payload, Success, Error>) => {
-    const encode = Schema.encodeSync(codecFor(rpc.payloadSchema))
-    // What `Rpc.exitSchema` makes of an RPC that is no stream and has no middleware.
-    const exits = Schema.Exit(rpc.successSchema, Schema.Union([rpc.errorSchema]), Schema.Defect())
-    const decode = Schema.decodeUnknownExit(codecFor(exits))
-    return (payload: Payload["Type"]): Effect.Effect<Success["Type"], Error["Type"] | RpcClientError> =>
+    P extends Schema.Codec<unknown, unknown>,
+    A extends Schema.Codec<unknown, unknown>,
+    E extends Schema.Codec<unknown, unknown>
+  >(rpc: Rpc.Rpc<Tag, P, A, E>) => {
+    const { decode, encode } = codecs(codecFor, rpc)
+    return (payload: P["Type"]): Effect.Effect<A["Type"], E["Type"] | RpcClientError> =>
       Effect.suspend(() => {
-        if (isClosed) return Effect.interrupt
-        const id = --lastId
-        const answer = Deferred.makeUnsafe<Success["Type"], Error["Type"] | RpcClientError>()
-        waiting.set(id, {
-          answered: (encoded) => {
-            const decoded = decode(encoded)
-            Deferred.doneUnsafe(answer, Exit.isSuccess(decoded) ? decoded.value : Exit.die(Cause.squash(decoded.cause)))
-          },
+        if (calls.isClosed) return Effect.interrupt
+        const answer = Deferred.makeUnsafe<A["Type"], E["Type"] | RpcClientError>()
+        const id = calls.add({
+          answered: (exit) => void Deferred.doneUnsafe(answer, decode(exit)),
           failed: (exit) => void Deferred.doneUnsafe(answer, exit)
         })
-        const request = { _tag: "Request", id, tag: rpc._tag, payload: encode(payload), headers: [] } as const
-        return send(clientId, request).pipe(
+        return send(clientId, { _tag: "Request", id, tag: rpc._tag, payload: encode(payload), headers: [] }).pipe(
           Effect.andThen(Deferred.await(answer)),
           Effect.onExit((exit) => {
             // What was answered is none of the server's business any more.
-            if (!waiting.delete(id) || !Exit.hasInterrupts(exit)) return Effect.void
+            if (!calls.remove(id) || !Exit.hasInterrupts(exit)) return Effect.void
             return Effect.ignore(send(clientId, { _tag: "Interrupt", requestId: RequestId(id) }))
           })
         )
