@@ -9,7 +9,7 @@
  * What travels in batches travels like this: Schema's arrays look at each item several times (`bench/README.md`).
  */
 import { Buffer } from "node:buffer"
-import { bufferOf } from "./Bytes.ts"
+import { readU32, readU48 } from "./Bytes.ts"
 
 export const encode = (list: ReadonlyArray<Uint8Array>): Uint8Array => {
   let size = 0
@@ -26,12 +26,11 @@ export const encode = (list: ReadonlyArray<Uint8Array>): Uint8Array => {
 
 /** Views on `bytes`. Throws `RangeError` for what is no list, or has more than `max` items. */
 export const decode = (bytes: Uint8Array, max: number): Array<Uint8Array> => {
-  const buffer = bufferOf(bytes)
   const list: Array<Uint8Array> = []
   for (let at = 0; at < bytes.length;) {
     if (list.length === max) throw new RangeError(`a list has at most ${max} items here`)
     const from = at + 4
-    at = from + buffer.readUInt32BE(at)
+    at = from + readU32(bytes, at)
     if (at > bytes.length) throw new RangeError(`item ${list.length + 1} of a list is longer than the list`)
     list.push(bytes.subarray(from, at))
   }
@@ -46,6 +45,7 @@ export const encodeNumbers = (numbers: ReadonlyArray<number>): Uint8Array => {
 
 /** The first `count` of them. Throws `RangeError` where there are fewer. */
 export const decodeNumbers = (bytes: Uint8Array, count: number): ReadonlyArray<number> => {
-  const buffer = bufferOf(bytes)
-  return Array.from({ length: count }, (_, i) => buffer.readUIntBE(6 * i, 6))
+  const numbers: Array<number> = []
+  for (let i = 0; i < count; i++) numbers.push(readU48(bytes, 6 * i))
+  return numbers
 }

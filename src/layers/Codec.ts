@@ -18,7 +18,7 @@ import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 import type { Configuration } from "../domain/Configuration.ts"
 import { command, type Entry, noop, type Payload, sessionOverheadBytes } from "../domain/Entry.ts"
-import { bufferOf } from "./Bytes.ts"
+import { bufferOf, readU32, readU48 } from "./Bytes.ts"
 import * as ConfigurationCodec from "./ConfigurationCodec.ts"
 
 const blockHeaderBytes = 10
@@ -145,70 +145,67 @@ const decodeConfiguration = (bytes: Buffer): Payload => {
   return { _tag: "Configuration", configuration: ConfigurationCodec.fromData(data) }
 }
 
-const readNumber = (block: Buffer, at: number, name: string, min: number): number => {
-  const value = block.readUIntBE(at, 6)
+const readNumber = (block: Uint8Array, at: number, name: string, min: number): number => {
+  const value = readU48(block, at)
   if (value < min) throw new BlockError(`${name} is ${value}, and should be ${min} at least`)
   return value
 }
 
-const decodeOpening = (block: Buffer): Payload => ({
+const decodeOpening = (block: Uint8Array, at: number): Payload => ({
   _tag: "OpenSession",
-  timeMs: block.readUIntBE(0, 6),
-  sessionsMax: readNumber(block, 6, "sessionsMax", 1),
-  timeoutMs: block.readUIntBE(12, 6)
+  timeMs: readU48(block, at),
+  sessionsMax: readNumber(block, at + 6, "sessionsMax", 1),
+  timeoutMs: readU48(block, at + 12)
 })
 
-const decodeSessionCommand = (block: Buffer, bytes: Uint8Array): Payload => ({
+const decodeSessionCommand = (block: Uint8Array, at: number, end: number): Payload => ({
   _tag: "SessionCommand",
-  timeMs: block.readUIntBE(0, 6),
+  timeMs: readU48(block, at),
   sequenced: {
-    session: readNumber(block, 6, "session", 1),
-    sequence: readNumber(block, 12, "sequence", 1),
-    firstUnanswered: readNumber(block, 18, "firstUnanswered", 1)
+    session: readNumber(block, at + 6, "session", 1),
+    sequence: readNumber(block, at + 12, "sequence", 1),
+    firstUnanswered: readNumber(block, at + 18, "firstUnanswered", 1)
   },
-  bytes: bytes.subarray(sessionOverheadBytes)
+  bytes: block.subarray(at + sessionOverheadBytes, end)
 })
 
-const decodeRare = (kind: number | undefined, bytes: Uint8Array): Payload => {
-  if (kind === kinds.Noop && bytes.length === 0) return noop
-  const block = bufferOf(bytes)
-  if (kind === kinds.SessionCommand && bytes.length >= sessionOverheadBytes) return decodeSessionCommand(block, bytes)
-  if (kind === kinds.OpenSession && bytes.length === openingBytes) return decodeOpening(block)
-  if (kind === kinds.Configuration) return decodeConfiguration(block)
-  throw new BlockError(`unknown kind of entry ${String(kind)} with ${bytes.length} bytes`)
+/** The payload at `at`, which ends at `end`. Its bytes are the only view that is made: nearly all entries are commands. */
+const decodePayload = (kind: number | undefined, block: Uint8Array, at: number, end: number): Payload => {
+  const length = end - at
+  if (kind === kinds.Command) return command(block.subarray(at, end))
+  if (kind === kinds.SessionCommand && length >= sessionOverheadBytes) return decodeSessionCommand(block, at, end)
+  if (kind === kinds.Noop && length === 0) return noop
+  if (kind === kinds.OpenSession && length === openingBytes) return decodeOpening(block, at)
+  if (kind === kinds.Configuration) return decodeConfiguration(bufferOf(block.subarray(at, end)))
+  throw new BlockError(`unknown kind of entry ${String(kind)} with ${length} bytes`)
 }
-
-/** Commands come first and by themselves: nearly all entries are. */
-const decodePayload = (kind: number | undefined, bytes: Uint8Array): Payload =>
-  kind === kinds.Command ? command(bytes) : decodeRare(kind, bytes)
 
 /** The entries of a block: contiguous, with terms that never fall. Throws `BlockError` for anything else. */
 export const decodeEntries = (bytes: Uint8Array): ReadonlyArray<Entry> => {
   if (bytes.length < blockHeaderBytes) {
     throw new BlockError(`a block of ${bytes.length} bytes has no room for its header`)
   }
-  const block = bufferOf(bytes)
-  const firstIndex = block.readUIntBE(0, 6)
-  const count = block.readUInt32BE(6)
+  const firstIndex = readU48(bytes, 0)
+  const count = readU32(bytes, 6)
   const entries: Array<Entry> = []
   let at = blockHeaderBytes
   let lastTerm = 0
   for (let i = 0; i < count; i++) {
-    if (at + entryHeaderBytes > block.length) throw new BlockError(`the block ends before entry ${i + 1} of ${count}`)
-    const term = block.readUIntBE(at + 1, 6)
-    const length = block.readUInt32BE(at + 7)
+    if (at + entryHeaderBytes > bytes.length) throw new BlockError(`the block ends before entry ${i + 1} of ${count}`)
+    const term = readU48(bytes, at + 1)
+    const length = readU32(bytes, at + 7)
     const end = at + entryHeaderBytes + length
-    if (end > block.length) throw new BlockError(`entry ${i + 1} of ${count} is longer than its block`)
+    if (end > bytes.length) throw new BlockError(`entry ${i + 1} of ${count} is longer than its block`)
     if (term < lastTerm) throw new BlockError(`the term falls from ${lastTerm} to ${term} at index ${firstIndex + i}`)
     entries.push({
       term,
       index: firstIndex + i,
-      payload: decodePayload(block[at], bytes.subarray(at + entryHeaderBytes, end))
+      payload: decodePayload(bytes[at], bytes, at + entryHeaderBytes, end)
     })
     lastTerm = term
     at = end
   }
-  if (at !== block.length) throw new BlockError(`${block.length - at} bytes follow the last entry of the block`)
+  if (at !== bytes.length) throw new BlockError(`${bytes.length - at} bytes follow the last entry of the block`)
   if (count > 0 && (firstIndex < 1 || (entries[0]?.term ?? 0) < 1)) {
     throw new BlockError(`the first entry has index ${firstIndex} and term ${entries[0]?.term ?? 0}; both start at 1`)
   }

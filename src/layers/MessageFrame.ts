@@ -43,23 +43,48 @@ const partOf = (message: WireMessage): Part => {
   return { kind: kinds.any, numbers: [], bytes: anyMessage.encode(message) }
 }
 
-const partBytes = ({ bytes, numbers }: Part): number =>
-  1 + 8 * numbers.length + (bytes === undefined ? 0 : 4 + bytes.length)
+/** Longer ones are not copied. */
+const copiedBytesMax = 4096
 
-/** Example: `encode([MessageCodec.toWire(message)])`. */
-export const encode = (messages: ReadonlyArray<WireMessage>): Uint8Array => {
+const isCopied = (bytes: Uint8Array | undefined): bytes is Uint8Array =>
+  bytes !== undefined && bytes.length <= copiedBytesMax
+
+const writtenBytes = ({ bytes, numbers }: Part): number =>
+  1 + 8 * numbers.length + (bytes === undefined ? 0 : 4) + (isCopied(bytes) ? bytes.length : 0)
+
+/**
+ * The frame, in pieces that follow one another. A leader's entries are a piece of their own where they are many: they go to every follower, and are not
+ * copied for each.
+ */
+export const pieces = (messages: ReadonlyArray<WireMessage>): ReadonlyArray<Uint8Array> => {
   const parts = messages.map(partOf)
-  const frame = Buffer.allocUnsafe(parts.reduce((size, part) => size + partBytes(part), 0))
+  const written = Buffer.allocUnsafe(parts.reduce((size, part) => size + writtenBytes(part), 0))
+  const all: Array<Uint8Array> = []
+  let from = 0
   let at = 0
   for (const { bytes, kind, numbers } of parts) {
-    frame[at++] = kind
-    for (const number of numbers) at = frame.writeDoubleBE(number, at)
+    written[at++] = kind
+    for (const number of numbers) at = written.writeDoubleBE(number, at)
     if (bytes === undefined) continue
-    at = frame.writeUInt32BE(bytes.length, at)
-    frame.set(bytes, at)
-    at += bytes.length
+    at = written.writeUInt32BE(bytes.length, at)
+    if (isCopied(bytes)) {
+      written.set(bytes, at)
+      at += bytes.length
+    } else {
+      all.push(written.subarray(from, at), bytes)
+      from = at
+    }
   }
-  return frame
+  if (from < at) all.push(written.subarray(from, at))
+  return all
+}
+
+/** The frame as one piece. Example: `encode([MessageCodec.toWire(message)])`. */
+export const encode = (messages: ReadonlyArray<WireMessage>): Uint8Array => joined(pieces(messages))
+
+export const joined = (pieces: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const [first] = pieces
+  return first !== undefined && pieces.length === 1 ? first : Buffer.concat(pieces)
 }
 
 /** Reads a frame from its beginning to its end. */

@@ -10,6 +10,7 @@ import * as RpcClient from "effect/rpc/RpcClient"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Socket from "effect/socket/Socket"
+import { joined } from "./MessageFrame.ts"
 import { AddressError, type ConnectOptions, type Conversation } from "./peer/Conversation.ts"
 import * as PeerRpc from "./PeerRpc.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
@@ -65,11 +66,11 @@ export const connect = Effect.fnUntraced(function*(options: ConnectOptions) {
   return {
     welcome,
     broken,
-    deliver: (messages) => client.Deliver({ token, messages }),
+    deliver: (messages) => client.Deliver({ token, messages: joined(messages) }),
     // `RpcClient` has no calls of this kind yet, and the protocol does.
     notify: (messages) =>
       Effect.flatMap(
-        Effect.orDie(encode({ token, messages })),
+        Effect.orDie(encode({ token, messages: joined(messages) })),
         (payload) =>
           protocol.send(0, { _tag: "Request", id: "", tag: "Deliver", payload, headers: [], isNotification: true })
       )

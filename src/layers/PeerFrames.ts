@@ -34,12 +34,15 @@ const headBytes = 5
 
 const none = new Uint8Array(0)
 
-/** The pieces of a frame, in order. */
-export const encode = (kind: number, body: Uint8Array = none): readonly [Uint8Array, Uint8Array] => {
+/** A frame in pieces that follow one another, from its body in such pieces. */
+export const encode = (
+  kind: number,
+  ...body: ReadonlyArray<Uint8Array>
+): readonly [Uint8Array, ...Array<Uint8Array>] => {
   const head = Buffer.allocUnsafe(headBytes)
-  head.writeUInt32BE(body.length, 0)
+  head.writeUInt32BE(body.reduce((size, { length }) => size + length, 0), 0)
   head.writeUInt8(kind, 4)
-  return [head, body]
+  return [head, ...body]
 }
 
 /** Finds the frames in what arrives. */

@@ -49,7 +49,7 @@ const framed = Effect.fnUntraced(function*(socket: Socket.Socket) {
     return Effect.void
   })
   return {
-    send: (kind: number, body?: Uint8Array) => writer.writeAll(PeerFrames.encode(kind, body)),
+    send: (kind: number, ...body: ReadonlyArray<Uint8Array>) => writer.writeAll(PeerFrames.encode(kind, ...body)),
     /** The first frame of all. */
     first: Effect.suspend(() => {
       let found: PeerFrames.Frame | undefined
@@ -158,10 +158,10 @@ export const connect = Effect.fnUntraced(function*(options: Parameters<Connect>[
     Deferred.doneUnsafe(broken, exit)
   }
   const hear = forEach((frame) => frame.kind === kinds.heard && hearing.heard(nowMs()) ? undefined : refusalOr(frame))
-  const ask = (messages?: Uint8Array) =>
+  const ask = (messages: ReadonlyArray<Uint8Array> = []) =>
     Effect.suspend(() => {
       const heard = hearing.next()
-      return Effect.andThen(send(kinds.asking, messages), Deferred.await(heard))
+      return Effect.andThen(send(kinds.asking, ...messages), Deferred.await(heard))
     })
   const watch = Effect.suspend(() => {
     const silentMs = hearing.silentMs(nowMs())
@@ -178,7 +178,12 @@ export const connect = Effect.fnUntraced(function*(options: Parameters<Connect>[
     ),
     Effect.forkScoped
   )
-  return { welcome, broken, deliver: ask, notify: (messages) => send(kinds.messages, messages) } satisfies Conversation
+  return {
+    welcome,
+    broken,
+    deliver: ask,
+    notify: (messages) => send(kinds.messages, ...messages)
+  } satisfies Conversation
 }, (effect, options) => Effect.timeout(effect, options.connectTimeoutMs * 2))
 
 /** How long a caller may take to say who it is, in milliseconds. */

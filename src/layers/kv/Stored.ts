@@ -41,9 +41,13 @@ export const revision = (stored: Stored): LogIndex => numberAt(stored, stored.le
 
 export const version = (stored: Stored): number => numberAt(stored, stored.length - 6)
 
+/** Longer values are copied as a whole, which takes a `Buffer`; to make one costs more than to copy so many bytes one by one. */
+const shortBytesMax = 512
+
 /** A new array each time, over memory of its own. */
 export const value = (stored: Stored): Uint8Array => {
   const bytes = new Uint8Array(valueBytes(stored))
-  Buffer.from(bytes.buffer).write(stored, 0, bytes.length, "latin1")
+  if (bytes.length > shortBytesMax) Buffer.from(bytes.buffer).write(stored, 0, bytes.length, "latin1")
+  else for (let i = 0; i < bytes.length; i++) bytes[i] = stored.charCodeAt(i)
   return bytes
 }

@@ -15,7 +15,7 @@
  */
 import { Buffer } from "node:buffer"
 import { type Codec, codec, type Codecs, type Schemas } from "../../services/StateMachine.ts"
-import { bufferOf } from "../Bytes.ts"
+import { readF64, readU16, text, writeF64 } from "../Bytes.ts"
 import type * as Protocol from "./Protocol.ts"
 
 type Kv = Schemas<Protocol.Command, Protocol.Result, Protocol.Query, Protocol.Answer>
@@ -52,8 +52,8 @@ const isPlainKey = (key: unknown): key is string =>
 
 const isRevision = (revision: number): boolean => Number.isSafeInteger(revision) && revision >= 0
 
-const revisionAt = (bytes: Buffer, at: number): number => {
-  const revision = bytes.readDoubleBE(at)
+const revisionAt = (bytes: Uint8Array, at: number): number => {
+  const revision = readF64(bytes, at)
   return isRevision(revision) ? revision : malformed(`${revision} is no revision`)
 }
 
@@ -72,10 +72,9 @@ const command = (schema: Kv["command"]): Codec<Protocol.Command> =>
       return bytes
     },
     (kind, bytes) => {
-      const all = bufferOf(bytes)
-      const end = kind === 1 ? 3 + all.readUInt16BE(1) : malformed(`there is no kind ${kind} of command`)
+      const end = kind === 1 ? 3 + readU16(bytes, 1) : malformed(`there is no kind ${kind} of command`)
       if (end > bytes.length) malformed("the key is longer than the command")
-      return { _tag: "Put", key: all.toString("utf8", 3, end), value: bytes.subarray(end) }
+      return { _tag: "Put", key: text(bytes, 3, end), value: bytes.subarray(end) }
     }
   )
 
@@ -86,12 +85,12 @@ const result = (schema: Kv["result"]): Codec<Protocol.Result> =>
       if (value._tag !== "Written" || !isRevision(value.revision)) return undefined
       const bytes = new Uint8Array(9)
       bytes[0] = 1
-      bufferOf(bytes).writeDoubleBE(value.revision, 1)
+      writeF64(bytes, 1, value.revision)
       return bytes
     },
     (kind, bytes) =>
       kind === 1
-        ? { _tag: "Written", revision: revisionAt(bufferOf(bytes), 1) }
+        ? { _tag: "Written", revision: revisionAt(bytes, 1) }
         : malformed(`there is no kind ${kind} of result`)
   )
 
@@ -107,7 +106,7 @@ const query = (schema: Kv["query"]): Codec<Protocol.Query> =>
     },
     (kind, bytes) =>
       kind === 1
-        ? { _tag: "Get", key: bufferOf(bytes).toString("utf8", 1) }
+        ? { _tag: "Get", key: text(bytes, 1, bytes.length) }
         : malformed(`there is no kind ${kind} of query`)
   )
 
@@ -119,21 +118,19 @@ const answer = (schema: Kv["answer"]): Codec<Protocol.Answer> =>
       const isFound = value._tag === "Found"
       // Memory of its own: the value that a caller gets is a view on it, or on the copy that `ClientRpc.unpack` makes.
       const bytes = new Uint8Array(isFound ? 17 + value.value.length : 9)
-      const all = bufferOf(bytes)
       bytes[0] = isFound ? 1 : 2
-      all.writeDoubleBE(value.revision, 1)
+      writeF64(bytes, 1, value.revision)
       if (isFound) {
-        all.writeDoubleBE(value.version, 9)
+        writeF64(bytes, 9, value.version)
         bytes.set(value.value, 17)
       }
       return bytes
     },
     (kind, bytes) => {
-      const all = bufferOf(bytes)
-      const revision = revisionAt(all, 1)
+      const revision = revisionAt(bytes, 1)
       if (kind === 2) return { _tag: "Missing", revision }
       if (kind !== 1) return malformed(`there is no kind ${kind} of answer`)
-      return { _tag: "Found", revision, version: revisionAt(all, 9), value: bytes.subarray(17) }
+      return { _tag: "Found", revision, version: revisionAt(bytes, 9), value: bytes.subarray(17) }
     }
   )
 

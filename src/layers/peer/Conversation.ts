@@ -12,10 +12,10 @@ import * as PeerRpc from "../PeerRpc.ts"
 export class AddressError extends Data.TaggedError("AddressError")<{ readonly message: string }> {}
 
 export interface Conversation {
-  /** Delivers a frame of messages, and ends when it and all before it have been heard. */
-  readonly deliver: (messages: Uint8Array) => Effect.Effect<void, unknown>
+  /** Delivers a frame of messages, given in pieces, and ends when it and all before it have been heard. */
+  readonly deliver: (messages: ReadonlyArray<Uint8Array>) => Effect.Effect<void, unknown>
   /** The same without an answer, which spares both sides a message: ends as soon as it is on its way. */
-  readonly notify: (messages: Uint8Array) => Effect.Effect<void, unknown>
+  readonly notify: (messages: ReadonlyArray<Uint8Array>) => Effect.Effect<void, unknown>
   readonly welcome: PeerRpc.Welcome
   /** Fails with whatever ends the connection. */
   readonly broken: Deferred.Deferred<never, unknown>

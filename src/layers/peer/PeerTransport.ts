@@ -123,7 +123,7 @@ const converse = Effect.fnUntraced(
   function*(node: Node, outbox: Outbox.Outbox, { broken, deliver, notify }: Conversation.Conversation) {
     const clock = yield* Clock.Clock
     const window = new Window(node.limits)
-    const ask = (messages: Uint8Array) => {
+    const ask = (messages: ReadonlyArray<Uint8Array>) => {
       const answered = Effect.onExit(deliver(messages), (exit) =>
         Effect.sync(() => {
           window.answered()
@@ -145,7 +145,7 @@ const converse = Effect.fnUntraced(
         }
         const { bytes, messages } = Outbox.takeBatch(outbox, node.limits.batchBytesMax)
         const isAsked = window.add(bytes, Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
-        const frame = MessageFrame.encode(messages.map(MessageCodec.toWire))
+        const frame = MessageFrame.pieces(messages.map(MessageCodec.toWire))
         return isAsked ? ask(frame) : notify(frame)
       },
       step: () => {}
