@@ -57,12 +57,17 @@ const { positionals, values: flags } = parseArgs({
     row: { type: "string", multiple: true, default: [] },
     /** Of `--vs`: a file for a picture of it. */
     svg: { type: "string" },
+    /** How servers call each other: `frames` or `rpc`, which is what they do unless told otherwise. */
+    "peer-protocol": { type: "string", default: "frames" },
     /** Node's `--max-semi-space-size`, in MiB; 0 leaves it to Node. */
     "semi-space": { type: "string", default: "8" }
   }
 })
 
 const semiSpace = flags["semi-space"] === "0" ? [] : [`--max-semi-space-size=${flags["semi-space"]}`]
+const peerProtocol = flags["peer-protocol"]
+// Servers are started with this environment.
+process.env["TITAN_PEER_PROTOCOL"] = peerProtocol
 const options = {
   seconds: Number(flags.seconds),
   rounds: Number(flags.rounds),
@@ -106,8 +111,16 @@ const program = Effect.gen(function*() {
     process.exitCode = 2
     return
   }
-  const machine = { cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length, node: process.version, semiSpace }
-  yield* Console.log(`${machine.cores} x ${machine.cpu}, Node ${machine.node} ${semiSpace.join(" ")}`)
+  const machine = {
+    cpu: cpus()[0]?.model ?? "unknown",
+    cores: cpus().length,
+    node: process.version,
+    semiSpace,
+    peerProtocol
+  }
+  yield* Console.log(
+    `${machine.cores} x ${machine.cpu}, Node ${machine.node} ${semiSpace.join(" ")}, --peer-protocol ${peerProtocol}`
+  )
   const figures = yield* benches[name]
   const json = JSON.stringify({ bench: name, machine, ...figures })
   mkdirSync(".titan", { recursive: true })

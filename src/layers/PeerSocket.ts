@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Callers } from "./peer/Callers.ts"
 import { AddressError, type Connect, type Conversation } from "./peer/Conversation.ts"
@@ -101,12 +102,14 @@ const open = Effect.fnUntraced(function*(url: string) {
   return yield* response.upgrade
 })
 
-/**
- * Those that wait to hear that what they sent was heard, oldest first. A called that says nothing is asked whether it is there; where that takes too
- * long, the connection ends.
- */
+interface Asked {
+  readonly atMs: number
+  readonly heard: Deferred.Deferred<void, unknown>
+}
+
+/** Who waits to hear that what they sent was heard, oldest first. */
 class Hearing {
-  #waiting: Array<Deferred.Deferred<void, unknown>> = []
+  readonly #asked: Array<Asked> = []
   #ended: Exit.Exit<never, unknown> | undefined
   #heardMs: number
 
@@ -114,33 +117,39 @@ class Hearing {
     this.#heardMs = nowMs
   }
 
-  get isAwaited(): boolean {
-    return this.#waiting.length > 0
+  /** How long the oldest of them has waited; `undefined`: there is none. */
+  waitedMs(nowMs: number): number | undefined {
+    const oldest = this.#asked[0]
+    return oldest === undefined ? undefined : nowMs - oldest.atMs
   }
 
   silentMs(nowMs: number): number {
     return nowMs - this.#heardMs
   }
 
-  next(): Deferred.Deferred<void, unknown> {
+  ask(nowMs: number): Deferred.Deferred<void, unknown> {
     const heard = Deferred.makeUnsafe<void, unknown>()
-    if (this.#ended === undefined) this.#waiting.push(heard)
+    if (this.#ended === undefined) this.#asked.push({ atMs: nowMs, heard })
     else Deferred.doneUnsafe(heard, this.#ended)
     return heard
   }
 
+  /** Whether anything was asked. */
   heard(nowMs: number): boolean {
     this.#heardMs = nowMs
-    const first = this.#waiting.shift()
-    if (first !== undefined) Deferred.doneUnsafe(first, Exit.void)
-    return first !== undefined
+    const oldest = this.#asked.shift()
+    if (oldest !== undefined) Deferred.doneUnsafe(oldest.heard, Exit.void)
+    return oldest !== undefined
   }
 
   end(exit: Exit.Exit<never, unknown>): void {
     this.#ended ??= exit
-    for (const one of this.#waiting.splice(0)) Deferred.doneUnsafe(one, exit)
+    for (const { heard } of this.#asked.splice(0)) Deferred.doneUnsafe(heard, exit)
   }
 }
+
+/** After so many intervals of silence a called is asked whether it is there. Where messages flow, answers come more often than that. */
+const silentIntervalsMax = 2
 
 /** A `Connect`. */
 export const connect = Effect.fnUntraced(function*(options: Parameters<Connect>[0]) {
@@ -160,17 +169,14 @@ export const connect = Effect.fnUntraced(function*(options: Parameters<Connect>[
   const hear = forEach((frame) => frame.kind === kinds.heard && hearing.heard(nowMs()) ? undefined : refusalOr(frame))
   const ask = (messages: ReadonlyArray<Uint8Array> = []) =>
     Effect.suspend(() => {
-      const heard = hearing.next()
+      const heard = hearing.ask(nowMs())
       return Effect.andThen(send(kinds.asking, ...messages), Deferred.await(heard))
     })
-  const watch = Effect.suspend(() => {
-    const silentMs = hearing.silentMs(nowMs())
-    if (!hearing.isAwaited) {
-      return silentMs < options.pingIntervalMs
-        ? Effect.void
-        : Effect.asVoid(Effect.forkChild(ask()))
-    }
-    return silentMs <= options.pingTimeoutMs ? Effect.void : Effect.fail("ping timeout")
+  const watch = Effect.suspend((): Effect.Effect<void, string, Scope.Scope> => {
+    const waitedMs = hearing.waitedMs(nowMs())
+    if (waitedMs !== undefined) return waitedMs <= options.pingTimeoutMs ? Effect.void : Effect.fail("ping timeout")
+    if (hearing.silentMs(nowMs()) < silentIntervalsMax * options.pingIntervalMs) return Effect.void
+    return Effect.asVoid(Effect.forkScoped(Effect.ignore(ask()), { startImmediately: true }))
   }).pipe(Effect.delay(options.pingIntervalMs), Effect.forever)
   yield* Effect.raceFirst(hear, watch).pipe(
     Effect.onExit((exit) =>

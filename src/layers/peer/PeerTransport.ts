@@ -62,7 +62,8 @@ import { Window, type WindowLimits } from "./Window.ts"
 
 export interface Limits extends WindowLimits {
   /**
-   * A peer that is silent this long after a ping is lost. It is noticed after at most the timeout and two intervals.
+   * A peer that is silent this long after it was asked is lost. It is noticed after at most the timeout and four intervals, or the timeout, one interval
+   * and `answerIntervalMs` where messages flow.
    */
   readonly pingIntervalMs: number
   readonly pingTimeoutMs: number
