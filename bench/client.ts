@@ -6,7 +6,6 @@
  * itself; `unary` sends one message for each operation, on so many connections, as a client of etcd does.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as NodeWS from "@effect/platform-node/NodeWS"
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
@@ -131,6 +130,6 @@ const program = Stream.runForEach(lines, (line) =>
   ))
 
 NodeRuntime.runMain(program.pipe(
-  Effect.provide([serialization, NodeWS.layerWebSocketConstructor]),
+  Effect.provide([serialization, WebSocketRoute.layerConstructor]),
   Effect.provideService(References.MinimumLogLevel, "Warn")
 ))

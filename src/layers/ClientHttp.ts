@@ -40,11 +40,6 @@ const askedOf = ({ commands, session }: ProposePayload): ReadonlyArray<Asked> =>
 /** Counts what each connection has under way. */
 const makeGate = () => {
   const underWay = new Map<number, number>()
-  const end = (id: number): void => {
-    const left = (underWay.get(id) ?? 1) - 1
-    if (left === 0) underWay.delete(id)
-    else underWay.set(id, left)
-  }
   return <A, E, F>(
     { client: { id } }: { readonly client: Rpc.ServerClient },
     call: Effect.Effect<A, E>,
@@ -54,7 +49,12 @@ const makeGate = () => {
       const count = underWay.get(id) ?? 0
       if (count >= callsMax) return refused
       underWay.set(id, count + 1)
-      return Effect.ensuring(call, Effect.sync(() => end(id)))
+      return Effect.onExitPrimitive(call, () => {
+        const left = (underWay.get(id) ?? 1) - 1
+        if (left === 0) underWay.delete(id)
+        else underWay.set(id, left)
+        return undefined
+      })
     })
 }
 

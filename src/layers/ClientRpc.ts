@@ -29,11 +29,9 @@ import { SnapshotReport } from "../services/SnapshotReport.ts"
 import type { Room } from "../services/Unread.ts"
 import * as ByteLists from "./ByteLists.ts"
 import { ConfigurationData } from "./ConfigurationCodec.ts"
+import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 export const path = "/rpc"
-
-/** A larger frame breaks the connection for every call on it (measured), so both ends refuse what could grow into one. */
-export const frameBytesMax = 64 << 20
 
 /** The longest command or query that a client sends, in bytes. */
 export const requestBytesMax = 32 << 20
@@ -186,4 +184,4 @@ export const ClientRpcs = RpcGroup.make(
   TakeSnapshot
 )
 
-export const serialization = RpcSerialization.layerSchemaBinary({ maxFrameSize: frameBytesMax })
+export const serialization = RpcSerialization.layerSchemaBinary({ maxFrameSize: WebSocketRoute.frameBytesMax })

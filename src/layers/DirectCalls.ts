@@ -114,14 +114,15 @@ export const make = Effect.fnUntraced(function*({ codecFor, run, send }: RpcClie
           answered: (exit) => void Deferred.doneUnsafe(answer, decode(exit)),
           failed: (exit) => void Deferred.doneUnsafe(answer, exit)
         })
-        return send(clientId, { _tag: "Request", id, tag: rpc._tag, payload: encode(payload), headers: [] }).pipe(
-          Effect.andThen(Deferred.await(answer)),
-          Effect.onExit((exit) => {
-            // What was answered is none of the server's business any more.
-            if (!calls.remove(id) || !Exit.hasInterrupts(exit)) return Effect.void
-            return Effect.ignore(send(clientId, { _tag: "Interrupt", requestId: RequestId(id) }))
-          })
+        const asked = Effect.andThen(
+          send(clientId, { _tag: "Request", id, tag: rpc._tag, payload: encode(payload), headers: [] }),
+          Deferred.await(answer)
         )
+        return Effect.onExitPrimitive(asked, (exit) => {
+          // What was answered is none of the server's business any more.
+          if (!calls.remove(id) || !Exit.hasInterrupts(exit)) return undefined
+          return Effect.ignore(send(clientId, { _tag: "Interrupt", requestId: RequestId(id) }))
+        })
       })
   }
 })

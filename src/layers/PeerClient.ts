@@ -2,7 +2,6 @@
  * One connection to a peer, from its opening to whatever ends it: used once, never repaired (`TransportHttp.ts` says
  * why).
  */
-import * as NodeWS from "@effect/platform-node/NodeWS"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -14,17 +13,6 @@ import { joined } from "./MessageFrame.ts"
 import { AddressError, type ConnectOptions, type Conversation } from "./peer/Conversation.ts"
 import * as PeerRpc from "./PeerRpc.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
-
-/**
- * Node's `ws`: it can pause reading, and the mask, of no use between servers, can be left zero, which spares a pass
- * over each byte.
- */
-const webSocketConstructor: Socket.WebSocketConstructor["Service"] = (url) =>
-  new NodeWS.WebSocket(url, {
-    maxPayload: PeerRpc.frameBytesMax,
-    perMessageDeflate: false,
-    generateMask: (mask) => void mask.fill(0)
-  })
 
 /** Fails where the constructor would throw. */
 const webSocketUrl = (base: string): Effect.Effect<string, AddressError> => {
@@ -45,7 +33,7 @@ export const connect = Effect.fnUntraced(function*(options: ConnectOptions) {
   }
   const url = yield* webSocketUrl(options.url)
   const socket = yield* Socket.makeWebSocket(url, { openTimeout: options.connectTimeoutMs }).pipe(
-    Effect.provideService(Socket.WebSocketConstructor, webSocketConstructor)
+    Effect.provide(WebSocketRoute.layerConstructor)
   )
   const protocol = yield* RpcClient.makeProtocolSocket({
     retryPolicy: Schedule.recurs(0),

@@ -15,7 +15,7 @@
 import * as Data from "effect/Data"
 import { Buffer } from "node:buffer"
 import { bufferOf } from "./Bytes.ts"
-import * as PeerRpc from "./PeerRpc.ts"
+import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 /** What a caller asks an HTTP server to change to. */
 export const protocol = "titan-raft"
@@ -61,7 +61,7 @@ export class Reader {
       const [first = none] = this.#pieces
       const data = bufferOf(this.#pieces.length === 1 ? first : Buffer.concat(this.#pieces))
       const length = data.readUInt32BE(0)
-      if (length > PeerRpc.frameBytesMax) return { problem: `a frame of ${length} bytes is too long` }
+      if (length > WebSocketRoute.frameBytesMax) return { problem: `a frame of ${length} bytes is too long` }
       const end = headBytes + length
       if (data.length < end) {
         this.#keep(data, end)

@@ -28,16 +28,11 @@ import * as Schema from "effect/Schema"
 import type { NodeId } from "../domain/NodeId.ts"
 import type { DiskId } from "../services/Storage.ts"
 import type { Inbound } from "../services/Transport.ts"
+import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 export const protocolVersion = 3
 
 export const path = "/raft"
-
-/**
- * Largest frame either side reads, in bytes. The transport sends nothing near it: a larger frame would end the
- * connection.
- */
-export const frameBytesMax = 64 << 20
 
 /** Why a server does not talk to another. `message` says it in words, with both sides' values. */
 export class Refused extends Schema.TaggedError<Refused>()("Refused", {
@@ -101,7 +96,7 @@ export type Greeting = typeof Hello.payloadSchema.Type
 /** How many servers that are no members are kept in mind, the latest: with an address, or a conversation. */
 export const strangersMax = 16
 
-export const layerSerialization = RpcSerialization.layerSchemaBinary({ maxFrameSize: frameBytesMax })
+export const layerSerialization = RpcSerialization.layerSchemaBinary({ maxFrameSize: WebSocketRoute.frameBytesMax })
 
 /**
  * Where the server side hands over who calls and what came in. Provided by `TransportHttp.layer`.

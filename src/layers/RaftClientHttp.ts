@@ -9,7 +9,6 @@
  * calls failing in their own ways (errors, defects, interruption): each of them ends the connection here, and the next call opens a
  * fresh one.
  */
-import * as NodeWS from "@effect/platform-node/NodeWS"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -263,7 +262,7 @@ export const layer = (options: Options): Layer.Layer<RaftClient, SettingsError> 
   Layer.effect(
     RaftClient,
     Effect.flatMap(makeConnect(options), (connect) => makeClient(options, connect))
-  ).pipe(Layer.provide(NodeWS.layerWebSocketConstructor))
+  ).pipe(Layer.provide(WebSocketRoute.layerConstructor))
 
 export interface EmbeddedOptions extends Omit<Options, "endpoints"> {
   /** Base URL of this process's own node: what others redirect to it with. */
@@ -293,4 +292,4 @@ export const layerEmbedded = (
       const connect = yield* makeConnect(options)
       return yield* makeClient(options, (to) => to === url ? Effect.succeed(here) : connect(to))
     })
-  ).pipe(Layer.provide(NodeWS.layerWebSocketConstructor))
+  ).pipe(Layer.provide(WebSocketRoute.layerConstructor))

@@ -18,7 +18,7 @@ import * as PeerSocket from "./PeerSocket.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 /** For `NodeHttpServer.layer({ …, websocket })`: the largest frame the node reads. */
-export const websocket = { maxPayload: PeerRpc.frameBytesMax }
+export const websocket = { maxPayload: WebSocketRoute.frameBytesMax }
 
 const handlers = (callers: Callers.Callers) =>
   PeerRpc.PeerRpcs.toLayer({

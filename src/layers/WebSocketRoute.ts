@@ -7,7 +7,9 @@
  * Answers that a client does not read wait in this process's memory. While more than `unreadBytesMax` do, nothing more is read from that client's
  * connection, so that it cannot ask for more of them, and whoever writes to it waits.
  */
+import * as NodeWS from "@effect/platform-node/NodeWS"
 import * as Effect from "effect/Effect"
+import * as Headers from "effect/http/Headers"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -48,7 +50,7 @@ const gathering = (stream: Duplex): () => void => {
 
 /**
  * The same request, whose WebSocket reads nothing while too much waits to be written, and whose writes wait for that. Answers that are given at the
- * same time leave together.
+ * same time leave together. Its headers are left out: RPC would copy them for every call, and no handler asks for them.
  */
 const patient = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest => {
   const { socket: stream } = request.source as IncomingMessage
@@ -68,7 +70,7 @@ const patient = (request: HttpServerRequest.HttpServerRequest): HttpServerReques
         upgrade
       }))
     }))
-  return Object.create(request, { upgrade: { value: upgrade } })
+  return Object.create(request, { upgrade: { value: upgrade }, headers: { value: Headers.empty } })
 }
 
 /** However it ends: the caller reports what it has to. */
@@ -142,6 +144,23 @@ export const protocol = (options: {
     }
     return { ...protocol, run, send }
   }))
+
+/** The largest frame that either side reads, in bytes. A larger one breaks its connection for every call on it (measured), so nothing near it is sent. */
+export const frameBytesMax = 64 << 20
+
+/**
+ * Node's `ws`: it can pause reading, and the mask can be left zero, which spares both sides a pass over each byte. It is there to protect proxies from
+ * scripts in browsers, which choose what they send; this is for programs only.
+ */
+export const layerConstructor: Layer.Layer<Socket.WebSocketConstructor> = Layer.succeed(Socket.WebSocketConstructor)((
+  url
+) =>
+  new NodeWS.WebSocket(url, {
+    maxPayload: frameBytesMax,
+    perMessageDeflate: false,
+    generateMask: (mask) => void mask.fill(0)
+  })
+)
 
 /** The WebSocket address of `path` at a server's base URL, such as `http://127.0.0.1:7101`; or what is wrong with that. */
 export const address = (base: string, path: string): { readonly url: string } | { readonly problem: string } => {

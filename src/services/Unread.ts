@@ -3,6 +3,7 @@
  * connection. Beyond `unreadBytesMax` nothing more is computed for that connection, and what was is cut off, to be asked for again.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import { answersBytesMax } from "./Connection.ts"
 
@@ -45,9 +46,11 @@ export class Unread {
       step: () => {}
     })
     const called = Effect.suspend(() => call(this.#room(by)))
-    return Effect.suspend(() => isFull() ? Effect.andThen(whileFull, called) : called).pipe(
-      Effect.onInterrupt(() => Effect.sync(() => this.sent(by.client.id, by.requestId)))
-    )
+    const answered = Effect.suspend(() => isFull() ? Effect.andThen(whileFull, called) : called)
+    return Effect.onExitPrimitive(answered, (exit) => {
+      if (Exit.hasInterrupts(exit)) this.sent(by.client.id, by.requestId)
+      return undefined
+    })
   }
 
   /** The answers of a call are on their way, or will never be. */

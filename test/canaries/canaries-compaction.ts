@@ -193,8 +193,9 @@ export const canaries: ReadonlyArray<Canary> = [
     file: "src/domain/Replication.ts",
     find: "acknowledge(follower, from, message, follower.commitIndex, turn)",
     replace: "acknowledge(follower, from, message, follower.log.lastIndex, turn)",
-    caughtBy: "simulation",
-    property: /^(?:what a leader takes for matched|Durability)/
+    caughtBy: "tests",
+    tests: ["test/domain/snapshots.test.ts"],
+    property: /says up to where they agree/
   },
   {
     id: "I1a",

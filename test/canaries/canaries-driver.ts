@@ -49,7 +49,7 @@ export const canaries: ReadonlyArray<Canary> = [
     find: "if (outstanding === 0 && isEmptyWrite(write)) return releaseAll(then)",
     replace: "if (isEmptyWrite(write)) return releaseAll(then)",
     caughtBy: "simulation",
-    property: /^(?:a match is durable first|Durability)/
+    property: /^(?:a match is durable first|Durability|no defects)/
   },
   {
     id: "D3a",
@@ -122,7 +122,7 @@ export const canaries: ReadonlyArray<Canary> = [
     replace:
       "const withEntries = writes.filter((write, i) => write.entries.length > 0 && (i > 0 || writes.length < 3))",
     caughtBy: "simulation",
-    property: /^the contract of Storage is kept/
+    property: /^(?:the contract of Storage is kept|a match is durable first)/
   },
   {
     id: "P1a",

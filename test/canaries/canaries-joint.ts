@@ -210,7 +210,7 @@ export const canaries: ReadonlyArray<Canary> = [
 ): number => {
   const voters = [...only, ...learners]`,
     caughtBy: "simulation",
-    property: /^(?:a leader gives up once it has heard no majority|a read is confirmed by a majority)/
+    property: /^(?:a leader gives up once it has heard no majority|a read is confirmed by a majority|Durability)/
   },
   {
     id: "M5b",

@@ -127,8 +127,9 @@ export const canaries: ReadonlyArray<Canary> = [
     file: core,
     find: "hasHandedOver: true, readLeaseUntilMs",
     replace: "hasHandedOver: false, readLeaseUntilMs",
-    caughtBy: "simulation",
-    property: /^no lease counts once a successor was told to stand \(M7, R3\)/
+    caughtBy: "tests",
+    tests: ["test/domain/transfer.test.ts"],
+    property: /voids the lease, for all of this leadership/
   },
   {
     id: "M7n",

@@ -203,8 +203,9 @@ export const canaries: ReadonlyArray<Canary> = [
     file: client,
     find: "if (item.isUnknown) return settled(new SessionExpired())",
     replace: "",
-    caughtBy: "simulation",
-    property: /^(?:Linearizability|Revisions rise|a command is applied at most once)/
+    caughtBy: "tests",
+    tests: ["test/services/clientsession.test.ts"],
+    property: /that has expired is (?:the end of a command|no leave to send again)/
   },
   {
     id: "R4t2",

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as PeerFrames from "../../src/layers/PeerFrames.ts"
-import * as PeerRpc from "../../src/layers/PeerRpc.ts"
+import * as WebSocketRoute from "../../src/layers/WebSocketRoute.ts"
 import { randomBelow } from "../domain/Given.ts"
 
 /** The bytes in pieces of so many at a time, in turn. */
@@ -36,9 +36,9 @@ describe("frames", () => {
 
   it("that would be longer than any that is sent are refused before they come", () => {
     const head = Buffer.alloc(5)
-    head.writeUInt32BE(PeerRpc.frameBytesMax + 1, 0)
+    head.writeUInt32BE(WebSocketRoute.frameBytesMax + 1, 0)
     const read = new PeerFrames.Reader().read(head)
-    assert.deepStrictEqual(read, { problem: `a frame of ${PeerRpc.frameBytesMax + 1} bytes is too long` })
+    assert.deepStrictEqual(read, { problem: `a frame of ${WebSocketRoute.frameBytesMax + 1} bytes is too long` })
   })
 
   it("do not keep what came with them: a body is a view only where it is most of that", () => {

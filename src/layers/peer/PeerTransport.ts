@@ -79,7 +79,7 @@ export interface Limits extends WindowLimits {
   readonly outboxBytesMax: number
   /** What travels as one batch; a single larger message travels alone. */
   readonly batchBytesMax: number
-  /** Larger messages are dropped with a warning. Far below `PeerRpc.frameBytesMax`. */
+  /** Larger messages are dropped with a warning. Far below `WebSocketRoute.frameBytesMax`. */
   readonly messageBytesMax: number
 }
 
