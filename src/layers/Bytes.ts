@@ -43,7 +43,7 @@ export const writeF64 = (bytes: Uint8Array, at: number, number: number): void =>
   for (let i = 0; i < 8; i++) bytes[at + i] = scratchBytes[isLittleEndian ? 7 - i : i] ?? 0
 }
 
-/** The latest memory that text was read from: what comes in batches has one for all. */
+/** The latest memory that text was read from, which it keeps: what comes in batches has one for all. */
 let latest: Buffer = Buffer.alloc(0)
 
 /** The bytes from `from` to `to` as UTF-8. */

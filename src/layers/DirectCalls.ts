@@ -109,13 +109,14 @@ export const make = Effect.fnUntraced(function*({ codecFor, run, send }: RpcClie
     return (payload: P["Type"]): Effect.Effect<A["Type"], E["Type"] | RpcClientError> =>
       Effect.suspend(() => {
         if (calls.isClosed) return Effect.interrupt
+        const encoded = encode(payload)
         const answer = Deferred.makeUnsafe<A["Type"], E["Type"] | RpcClientError>()
         const id = calls.add({
           answered: (exit) => void Deferred.doneUnsafe(answer, decode(exit)),
           failed: (exit) => void Deferred.doneUnsafe(answer, exit)
         })
         const asked = Effect.andThen(
-          send(clientId, { _tag: "Request", id, tag: rpc._tag, payload: encode(payload), headers: [] }),
+          send(clientId, { _tag: "Request", id, tag: rpc._tag, payload: encoded, headers: [] }),
           Deferred.await(answer)
         )
         return Effect.onExitPrimitive(asked, (exit) => {

@@ -1,6 +1,6 @@
 /**
- * One connection to a peer, from its opening to whatever ends it: used once, never repaired (`TransportHttp.ts` says
- * why).
+ * One connection to a peer, from its opening to whatever ends it: used once, never repaired (`peer/PeerTransport.ts`
+ * says why).
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -10,15 +10,9 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Socket from "effect/socket/Socket"
 import { joined } from "./MessageFrame.ts"
-import { AddressError, type ConnectOptions, type Conversation } from "./peer/Conversation.ts"
+import { addressOf, type ConnectOptions, type Conversation } from "./peer/Conversation.ts"
 import * as PeerRpc from "./PeerRpc.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
-
-/** Fails where the constructor would throw. */
-const webSocketUrl = (base: string): Effect.Effect<string, AddressError> => {
-  const found = WebSocketRoute.address(base, PeerRpc.path)
-  return "url" in found ? Effect.succeed(found.url) : Effect.fail(new AddressError({ message: found.problem }))
-}
 
 /** A `Connect`. */
 export const connect = Effect.fnUntraced(function*(options: ConnectOptions) {
@@ -31,7 +25,7 @@ export const connect = Effect.fnUntraced(function*(options: ConnectOptions) {
       Deferred.doneUnsafe(broken, Exit.fail("the connection closed"))
     })
   }
-  const url = yield* webSocketUrl(options.url)
+  const { url } = yield* addressOf(options.url)
   const socket = yield* Socket.makeWebSocket(url, { openTimeout: options.connectTimeoutMs }).pipe(
     Effect.provide(WebSocketRoute.layerConstructor)
   )

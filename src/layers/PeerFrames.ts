@@ -15,7 +15,6 @@
 import * as Data from "effect/Data"
 import { Buffer } from "node:buffer"
 import { bufferOf } from "./Bytes.ts"
-import * as WebSocketRoute from "./WebSocketRoute.ts"
 
 /** What a caller asks an HTTP server to change to. */
 export const protocol = "titan-raft"
@@ -31,6 +30,9 @@ export interface Frame {
 export class FrameError extends Data.TaggedError("FrameError")<{ readonly message: string }> {}
 
 const headBytes = 5
+
+/** The longest body before the two have been introduced. */
+export const introductionBytesMax = 64 << 10
 
 const none = new Uint8Array(0)
 
@@ -51,6 +53,12 @@ export class Reader {
   #bytes = 0
   /** So many make the next frame, as far as is known. */
   #needed = headBytes
+  /** The longest body that is read. */
+  bodyBytesMax: number
+
+  constructor(bodyBytesMax: number) {
+    this.bodyBytesMax = bodyBytesMax
+  }
 
   /** The frames that end in `chunk`, bodies being views on it perhaps; or why the bytes are none. */
   read(chunk: Uint8Array): ReadonlyArray<Frame> | { readonly problem: string } {
@@ -61,7 +69,7 @@ export class Reader {
       const [first = none] = this.#pieces
       const data = bufferOf(this.#pieces.length === 1 ? first : Buffer.concat(this.#pieces))
       const length = data.readUInt32BE(0)
-      if (length > WebSocketRoute.frameBytesMax) return { problem: `a frame of ${length} bytes is too long` }
+      if (length > this.bodyBytesMax) return { problem: `a frame of ${length} bytes is too long` }
       const end = headBytes + length
       if (data.length < end) {
         this.#keep(data, end)

@@ -1,5 +1,5 @@
 /**
- * What two servers of a cluster say when they connect: the protocol that `TransportHttp.ts` (the caller) and
+ * What two servers of a cluster say when they connect: the protocol that `PeerClient.ts` (the caller) and
  * `RaftHttp.ts` (the called) share. Effect RPC over a WebSocket at `path`, one connection per direction, SchemaBinary
  * frames.
  *
@@ -99,7 +99,7 @@ export const strangersMax = 16
 export const layerSerialization = RpcSerialization.layerSchemaBinary({ maxFrameSize: WebSocketRoute.frameBytesMax })
 
 /**
- * Where the server side hands over who calls and what came in. Provided by `TransportHttp.layer`.
+ * Where the server side hands over who calls and what came in. Provided by the transport's layer.
  */
 export class PeerInbox extends Context.Service<PeerInbox, {
   readonly id: NodeId

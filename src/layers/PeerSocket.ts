@@ -3,6 +3,7 @@
  * then on.
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
@@ -10,10 +11,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
 import type { Callers } from "./peer/Callers.ts"
-import { AddressError, type Connect, type Conversation } from "./peer/Conversation.ts"
+import { addressOf, type ConnectOptions, type Conversation } from "./peer/Conversation.ts"
 import * as PeerFrames from "./PeerFrames.ts"
 import * as PeerRpc from "./PeerRpc.ts"
 import * as WebSocketRoute from "./WebSocketRoute.ts"
@@ -35,11 +35,15 @@ const hellos = bodies(PeerRpc.Hello.payloadSchema)
 const welcomes = bodies(PeerRpc.Welcome)
 const refusals = bodies(PeerRpc.Refused)
 
-/** The connection as frames. Lasts as long as the scope. */
-const framed = Effect.fnUntraced(function*(socket: Socket.Socket) {
+/**
+ * The connection as frames. Lasts as long as the scope, and not longer: what has not left by then is of no more use, and a peer that does not take it would
+ * keep it here for as long as it likes.
+ */
+const framed = Effect.fnUntraced(function*(socket: Socket.Socket, bodyBytesMax: number) {
   const pull = yield* Socket.readerBytes(socket)
   const writer = yield* socket.writer
-  const reader = new PeerFrames.Reader()
+  yield* Effect.addFinalizer(() => Effect.ignore(writer.write(new Socket.CloseEvent(1000))))
+  const reader = new PeerFrames.Reader(bodyBytesMax)
   const waiting: Array<PeerFrames.Frame> = []
   const more = Effect.flatMap(pull, (chunks): Effect.Effect<void, PeerFrames.FrameError> => {
     for (const chunk of chunks) {
@@ -50,6 +54,7 @@ const framed = Effect.fnUntraced(function*(socket: Socket.Socket) {
     return Effect.void
   })
   return {
+    reader,
     send: (kind: number, ...body: ReadonlyArray<Uint8Array>) => writer.writeAll(PeerFrames.encode(kind, ...body)),
     /** The first frame of all. */
     first: Effect.suspend(() => {
@@ -73,7 +78,9 @@ const framed = Effect.fnUntraced(function*(socket: Socket.Socket) {
           return more
         },
         step: () => {}
-      })
+      }),
+    /** Ends once the other side has ended the connection, whatever it says until then. */
+    ended: Effect.ignore(Effect.forever(pull))
   }
 })
 
@@ -86,13 +93,6 @@ const refusalOr = (frame: PeerFrames.Frame | undefined): Effect.Effect<never, un
   frame?.kind === kinds.refused
     ? Effect.flatMap(refusals.decode(frame.body), Effect.fail)
     : Effect.fail(unexpected(frame?.kind))
-
-const addressOf = (base: string): Effect.Effect<string, AddressError> => {
-  const found = WebSocketRoute.address(base, PeerRpc.path)
-  return "url" in found
-    ? Effect.succeed(found.url.replace(/^ws/, "http"))
-    : Effect.fail(new AddressError({ message: found.problem }))
-}
 
 /** The bare connection behind a URL. */
 const open = Effect.fnUntraced(function*(url: string) {
@@ -107,24 +107,31 @@ interface Asked {
   readonly heard: Deferred.Deferred<void, unknown>
 }
 
-/** Who waits to hear that what they sent was heard, oldest first. */
+type Limits = Pick<ConnectOptions, "answerIntervalMs" | "pingIntervalMs" | "pingTimeoutMs">
+
+/** Who waits to hear that what they sent was heard, oldest first, and when the next of them has waited too long, or nothing was heard for too long. */
 class Hearing {
+  readonly #limits: Limits
   readonly #asked: Array<Asked> = []
   #ended: Exit.Exit<never, unknown> | undefined
   #heardMs: number
 
-  constructor(nowMs: number) {
+  constructor(limits: Limits, nowMs: number) {
+    this.#limits = limits
     this.#heardMs = nowMs
   }
 
-  /** How long the oldest of them has waited; `undefined`: there is none. */
-  waitedMs(nowMs: number): number | undefined {
-    const oldest = this.#asked[0]
-    return oldest === undefined ? undefined : nowMs - oldest.atMs
+  get isAwaited(): boolean {
+    return this.#asked.length > 0
   }
 
-  silentMs(nowMs: number): number {
-    return nowMs - this.#heardMs
+  /** When something is to be done about it. Where messages flow, answers come before silence is one. */
+  get dueMs(): number {
+    const { answerIntervalMs, pingIntervalMs, pingTimeoutMs } = this.#limits
+    const oldest = this.#asked[0]
+    return oldest === undefined
+      ? this.#heardMs + silenceFactor * Math.max(answerIntervalMs, pingIntervalMs)
+      : oldest.atMs + pingTimeoutMs
   }
 
   ask(nowMs: number): Deferred.Deferred<void, unknown> {
@@ -148,39 +155,58 @@ class Hearing {
   }
 }
 
-/** After so many intervals of silence a called is asked whether it is there. Where messages flow, answers come more often than that. */
-const silentIntervalsMax = 2
+const silenceFactor = 1.1
+
+/** Later than this, in milliseconds, a timer means that this process was held up, and what has come meanwhile was not read yet. */
+const heldUpMs = 20
+
+/** Ends with a failure once the called does not answer; asks it where it is silent. */
+const watch = (hearing: Hearing, now: () => number, ask: () => Effect.Effect<unknown, unknown>) =>
+  Effect.gen(function*() {
+    for (;;) {
+      const dueMs = hearing.dueMs
+      const leftMs = dueMs - now()
+      if (leftMs > 0) yield* Effect.sleep(Math.ceil(leftMs))
+      if (now() - dueMs > heldUpMs) yield* Effect.sleep(1)
+      if (now() < hearing.dueMs) continue
+      if (hearing.isAwaited) return yield* Effect.fail("ping timeout")
+      yield* Effect.forkScoped(Effect.ignore(ask()), { startImmediately: true })
+    }
+  })
+
+/** How a connection has ended, for a reader. */
+const ending = (cause: Cause.Cause<unknown>): Cause.Cause<unknown> => {
+  const error = Cause.squash(cause)
+  const isClosed = Socket.isSocketError(error) && error.reason._tag === "SocketCloseError"
+  return isClosed ? Cause.fail("the connection closed") : cause
+}
 
 /** A `Connect`. */
-export const connect = Effect.fnUntraced(function*(options: Parameters<Connect>[0]) {
+export const connect = Effect.fnUntraced(function*(options: ConnectOptions) {
   const clock = yield* Clock.Clock
-  const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const broken = Deferred.makeUnsafe<never, unknown>()
-  const { first, forEach, send } = yield* framed(yield* open(yield* addressOf(options.url)))
+  const { httpUrl } = yield* addressOf(options.url)
+  const socket = yield* Effect.timeout(open(httpUrl), options.connectTimeoutMs)
+  const { first, forEach, send } = yield* framed(socket, WebSocketRoute.frameBytesMax)
   yield* send(kinds.hello, hellos.encode(options.hello))
   const answer = yield* first
   if (answer?.kind !== kinds.welcome) return yield* refusalOr(answer)
   const welcome = yield* welcomes.decode(answer.body)
-  const hearing = new Hearing(nowMs())
-  const end = (exit: Exit.Exit<never, unknown>): void => {
-    hearing.end(exit)
-    Deferred.doneUnsafe(broken, exit)
-  }
-  const hear = forEach((frame) => frame.kind === kinds.heard && hearing.heard(nowMs()) ? undefined : refusalOr(frame))
+  const hearing = new Hearing(options, now())
   const ask = (messages: ReadonlyArray<Uint8Array> = []) =>
     Effect.suspend(() => {
-      const heard = hearing.ask(nowMs())
+      const heard = hearing.ask(now())
       return Effect.andThen(send(kinds.asking, ...messages), Deferred.await(heard))
     })
-  const watch = Effect.suspend((): Effect.Effect<void, string, Scope.Scope> => {
-    const waitedMs = hearing.waitedMs(nowMs())
-    if (waitedMs !== undefined) return waitedMs <= options.pingTimeoutMs ? Effect.void : Effect.fail("ping timeout")
-    if (hearing.silentMs(nowMs()) < silentIntervalsMax * options.pingIntervalMs) return Effect.void
-    return Effect.asVoid(Effect.forkScoped(Effect.ignore(ask()), { startImmediately: true }))
-  }).pipe(Effect.delay(options.pingIntervalMs), Effect.forever)
-  yield* Effect.raceFirst(hear, watch).pipe(
+  const hear = forEach((frame) => frame.kind === kinds.heard && hearing.heard(now()) ? undefined : refusalOr(frame))
+  yield* Effect.raceFirst(hear, watch(hearing, now, ask)).pipe(
     Effect.onExit((exit) =>
-      Effect.sync(() => end(Exit.isFailure(exit) ? Exit.failCause(exit.cause) : Exit.fail("the connection closed")))
+      Effect.sync(() => {
+        const end = Exit.failCause(Exit.isFailure(exit) ? ending(exit.cause) : Cause.fail("the connection closed"))
+        hearing.end(end)
+        Deferred.doneUnsafe(broken, end)
+      })
     ),
     Effect.forkScoped
   )
@@ -195,22 +221,41 @@ export const connect = Effect.fnUntraced(function*(options: Parameters<Connect>[
 /** How long a caller may take to say who it is, in milliseconds. */
 const helloTimeoutMs = 5000
 
+/** A caller speaks at least each second or so: one that has not for this long is gone, however its connection looks. */
+const silentMsMax = 30_000
+
+/** How long a caller that is refused may take to read why. */
+const refusalMsMax = 1000
+
+/** Fails once nothing has come for too long. `heard` says whether anything has since the last time. */
+const guard = (heard: () => boolean) =>
+  Effect.suspend(() => heard() ? Effect.void : Effect.fail("a caller has gone silent")).pipe(
+    Effect.delay(silentMsMax),
+    Effect.forever
+  )
+
 /** Listens to a caller until its connection ends. */
 export const serve = (callers: Callers) =>
   Effect.fnUntraced(function*(socket: Socket.Socket) {
-    const { first, forEach, send } = yield* framed(socket)
+    const { ended, first, forEach, reader, send } = yield* framed(socket, PeerFrames.introductionBytesMax)
     const refuse = (refusal: PeerRpc.Refused) =>
-      Effect.andThen(send(kinds.refused, refusals.encode(refusal)), Effect.fail(refusal))
+      Effect.andThen(send(kinds.refused, refusals.encode(refusal)), ended).pipe(
+        Effect.timeoutOption(refusalMsMax),
+        Effect.andThen(Effect.fail(refusal))
+      )
     const hello = yield* Effect.timeout(first, helloTimeoutMs)
     if (hello?.kind !== kinds.hello) return yield* unexpected(hello?.kind)
     const greeting = yield* hellos.decode(hello.body)
     const { token, ...welcome } = yield* Effect.catch(callers.greet(greeting), refuse)
+    reader.bodyBytesMax = WebSocketRoute.frameBytesMax
     yield* send(kinds.welcome, welcomes.encode(welcome))
     const hear = (messages: Uint8Array) => {
       const heard = callers.hear(token, messages)
       return heard === undefined ? undefined : Effect.catch(heard, refuse)
     }
-    yield* forEach(({ body, kind }) => {
+    let hasCome = false
+    const listening = forEach(({ body, kind }) => {
+      hasCome = true
       switch (kind) {
         case kinds.messages:
           return hear(body)
@@ -220,4 +265,10 @@ export const serve = (callers: Callers) =>
           return Effect.fail(unexpected(kind))
       }
     })
+    const hasSpoken = () => {
+      const had = hasCome
+      hasCome = false
+      return had
+    }
+    yield* Effect.raceFirst(listening, guard(hasSpoken))
   }, Effect.scoped)

@@ -52,7 +52,7 @@ const routes = (callers: Callers.Callers) => {
 }
 
 /**
- * The route, for `HttpRouter.serve(...)`. It needs the `PeerInbox` of the node's `TransportHttp.layer`, which must be
+ * The route, for `HttpRouter.serve(...)`. It needs the `PeerInbox` of the node's transport, which must be
  * provided outside `serve`: layers first built inside it are private to it, and the node would listen to another
  * instance.
  */

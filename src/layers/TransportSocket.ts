@@ -15,6 +15,10 @@ import * as PeerTransport from "./peer/PeerTransport.ts"
 import type { PeerInbox } from "./PeerRpc.ts"
 import * as PeerSocket from "./PeerSocket.ts"
 
+export type Limits = PeerTransport.Limits
+export type Options = PeerTransport.Options
+export const { defaults, diskRefused } = PeerTransport
+
 /** Takes the options of `TransportHttp.layer`. */
-export const layer = (options: PeerTransport.Options): Layer.Layer<Transport | PeerInbox, never, Storage> =>
+export const layer = (options: Options): Layer.Layer<Transport | PeerInbox, never, Storage> =>
   PeerTransport.layer(PeerSocket.connect, options)

@@ -1,5 +1,6 @@
 /**
- * Effect RPC on one path of an HTTP server, over WebSockets, for programs only.
+ * Effect RPC on one path of an HTTP server, over WebSockets, for programs only; and beside it, where there is one, another protocol over the bare
+ * connection.
  *
  * A web page may open a WebSocket to any address that its reader's machine reaches, loopback included: browsers do not guard it as they
  * guard other requests. They do send `Origin` with it, which programs do not: so a request with one is refused.
@@ -8,6 +9,7 @@
  * connection, so that it cannot ask for more of them, and whoever writes to it waits.
  */
 import * as NodeWS from "@effect/platform-node/NodeWS"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Headers from "effect/http/Headers"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -73,9 +75,16 @@ const patient = (request: HttpServerRequest.HttpServerRequest): HttpServerReques
   return Object.create(request, { upgrade: { value: upgrade }, headers: { value: Headers.empty } })
 }
 
-/** However it ends: the caller reports what it has to. */
+/** However it ends, whoever called is told by that, and reports it. What is wrong here is told here. */
 const serveBare = (request: HttpServerRequest.HttpServerRequest, { serve }: Bare) =>
   Effect.flatMap(request.upgrade, serve).pipe(
+    Effect.tapCause((cause) =>
+      Cause.hasDies(cause)
+        ? Effect.annotateLogs(Effect.logError("a connection has ended with a defect", cause), {
+          problem: String(Cause.squash(cause))
+        })
+        : Effect.void
+    ),
     Effect.ignoreCause,
     Effect.as(HttpServerResponse.empty())
   )
@@ -162,14 +171,21 @@ export const layerConstructor: Layer.Layer<Socket.WebSocketConstructor> = Layer.
   })
 )
 
-/** The WebSocket address of `path` at a server's base URL, such as `http://127.0.0.1:7101`; or what is wrong with that. */
-export const address = (base: string, path: string): { readonly url: string } | { readonly problem: string } => {
+export interface Address {
+  /** For a WebSocket. */
+  readonly url: string
+  /** For any other request. */
+  readonly httpUrl: string
+}
+
+/** The address of `path` at a server's base URL, such as `http://127.0.0.1:7101`; or what is wrong with that. */
+export const address = (base: string, path: string): Address | { readonly problem: string } => {
   if (!URL.canParse(base)) {
     return { problem: `${JSON.stringify(base)} is no address: it must look like http://host:port` }
   }
   // Of what is no address of a server, such as `n1:7101`, another path makes none at all.
   const url = URL.parse(path, base.replace(/^http/, "ws"))
   return url?.protocol === "ws:" || url?.protocol === "wss:"
-    ? { url: url.href }
+    ? { url: url.href, httpUrl: url.href.replace(/^ws/, "http") }
     : { problem: `${JSON.stringify(base)} must start with http:// or https://` }
 }

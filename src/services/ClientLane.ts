@@ -178,13 +178,17 @@ export class Lane<E, P, F extends Failure> {
     this.#woken.openUnsafe()
   }
 
-  /** Where several ask, the first change does not come alone: what is asked in the same moment belongs into the same batch. */
+  /**
+   * Where several ask, the first change does not come alone: what is asked in the same moment belongs into the same batch. Where one does, the next turn
+   * begins as soon as it asks, within whatever has told it its last answer.
+   */
   #await(): Effect.Effect<void> {
     this.#changed.closeUnsafe()
     return this.#latest <= 1 ? this.#changed.await : Effect.andThen(this.#changed.await, Effect.yieldNow)
   }
 
   readonly #turn = Effect.fnUntraced({ self: this }, function*(this: Lane<E, P, F>) {
+    if (this.#isClosed) return yield* Effect.never
     const { connect, limits, route } = this.#parts
     this.#waiting = this.#waiting.filter((item) => !item.isSettled)
     // A batch costs every server work, whatever is in it: the next one goes once as many wait as are under way.
@@ -285,20 +289,23 @@ export class Lane<E, P, F extends Failure> {
   /** Whether any of them has what it asked for. */
   #answered(url: string, items: ReadonlyArray<Item<E, P>>, answers: Answers<F>): boolean {
     const failed: Array<readonly [Item<E, P>, F]> = []
+    const done: Array<readonly [Item<E, P>, Exit.Exit<Uint8Array, E>]> = []
     for (const [i, item] of items.entries()) {
       const answer = answers[i]
       if (answer === undefined) continue
       if (Exit.isSuccess(answer)) {
-        this.#settle(item, Exit.succeed(answer.value))
+        done.push([item, Exit.succeed(answer.value)])
         continue
       }
       const failure = answer.cause.reasons.find(Cause.isFailReason)?.error
       // A defect is of this request alone, and no answer that another server would give.
-      if (failure === undefined) this.#settle(item, this.#traffic.onDefect(Cause.squash(answer.cause)))
+      if (failure === undefined) done.push([item, this.#traffic.onDefect(Cause.squash(answer.cause))])
       else failed.push([item, failure])
     }
     const isAnswered = failed.length < items.length
+    // First: a caller who is told may ask for more, and the next batch leaves, before this has ended.
     if (isAnswered) this.#succeeded(url)
+    for (const [item, exit] of done) this.#settle(item, exit)
     for (const failure of new Map(failed.map(([, one]) => [one._tag, one])).values()) {
       if (isServers.has(failure._tag)) this.#refused(url, failure)
     }

@@ -6,6 +6,7 @@
  */
 import { canaries as answers } from "./canaries-answers.ts"
 import { canaries as compaction } from "./canaries-compaction.ts"
+import { canaries as connections } from "./canaries-connections.ts"
 import { canaries as damage } from "./canaries-damage.ts"
 import { canaries as driver } from "./canaries-driver.ts"
 import { canaries as expiry } from "./canaries-expiry.ts"
@@ -57,6 +58,7 @@ const single: ReadonlyArray<Canary> = [
   ...log,
   ...progress,
   ...compaction,
+  ...connections,
   ...damage,
   ...reads,
   ...leases,

@@ -1,6 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as PeerFrames from "../../src/layers/PeerFrames.ts"
-import * as WebSocketRoute from "../../src/layers/WebSocketRoute.ts"
 import { randomBelow } from "../domain/Given.ts"
 
 /** The bytes in pieces of so many at a time, in turn. */
@@ -24,7 +23,7 @@ describe("frames", () => {
         body: Uint8Array.from({ length: below(300) }, () => below(256))
       }))
       const bytes = Buffer.concat(sent.flatMap(({ body, kind }) => PeerFrames.encode(kind, body)))
-      const reader = new PeerFrames.Reader()
+      const reader = new PeerFrames.Reader(1000)
       const read = cut(bytes, [1 + below(400), 1 + below(10), 1 + below(100)]).flatMap((piece) => {
         const found = reader.read(piece)
         assert(!("problem" in found))
@@ -36,15 +35,14 @@ describe("frames", () => {
 
   it("that would be longer than any that is sent are refused before they come", () => {
     const head = Buffer.alloc(5)
-    head.writeUInt32BE(WebSocketRoute.frameBytesMax + 1, 0)
-    const read = new PeerFrames.Reader().read(head)
-    assert.deepStrictEqual(read, { problem: `a frame of ${WebSocketRoute.frameBytesMax + 1} bytes is too long` })
+    head.writeUInt32BE(1001, 0)
+    assert.deepStrictEqual(new PeerFrames.Reader(1000).read(head), { problem: "a frame of 1001 bytes is too long" })
   })
 
   it("do not keep what came with them: a body is a view only where it is most of that", () => {
     const [small, large] = [new Uint8Array(10), new Uint8Array(1000)]
     const bytes = Uint8Array.from(Buffer.concat([...PeerFrames.encode(3, small), ...PeerFrames.encode(3, large)]))
-    const read = new PeerFrames.Reader().read(bytes)
+    const read = new PeerFrames.Reader(1000).read(bytes)
     assert(!("problem" in read))
     assert.deepStrictEqual(read.map(({ body }) => body.buffer === bytes.buffer), [false, true])
   })

@@ -15,7 +15,6 @@ import * as MessageCodec from "../../src/layers/MessageCodec.ts"
 import * as MessageFrame from "../../src/layers/MessageFrame.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import * as TransportHttp from "../../src/layers/TransportHttp.ts"
-import * as TransportSocket from "../../src/layers/TransportSocket.ts"
 import type { Inbound } from "../../src/services/Transport.ts"
 import {
   chunk,
@@ -26,7 +25,7 @@ import {
   takeUntil,
   transportContract
 } from "../contracts/transport.ts"
-import { cluster, hello, rawClient, startNode, strangers, takeLine, withLog } from "./peerNode.ts"
+import { cluster, hello, layers, over, rawClient, takeLine, withLog } from "./peerNode.ts"
 
 const isLost = (event: Inbound): boolean => event._tag === "PeerLost"
 
@@ -45,11 +44,8 @@ const foreigners = [
   { who: "that looks for somebody else", options: { id: "n1" }, target: "n5", says: `this is n2, not "n5"` }
 ]
 
-const layers = { "Effect RPC": TransportHttp.layer, "bare connections": TransportSocket.layer }
-
-for (const [kind, layer] of Object.entries(layers)) {
-  const here = (limits: Partial<TransportHttp.Limits> = {}) => cluster({ ...limits, layer })
-  const apart = (limits: Partial<TransportHttp.Limits> = {}) => strangers({ ...limits, layer })
+for (const [kind, layer] of layers) {
+  const { cluster: here, startNode, strangers: apart } = over(layer)
 
   describe(kind, () => {
     describe("the contract", () => {
@@ -205,7 +201,7 @@ for (const [kind, layer] of Object.entries(layers)) {
                 port: 0
               })
               const events = yield* listen(called)
-              const caller = yield* startNode({ layer, ...options, urls: new Map([[target, called.url]]), port: 0 })
+              const caller = yield* startNode({ ...options, urls: new Map([[target, called.url]]), port: 0 })
               const lost = yield* listen(caller)
               for (let attempts = 0; attempts < 3; attempts++) {
                 yield* caller.send(target, heartbeat(attempts))

@@ -5,11 +5,13 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
+import * as Http from "node:http"
 import * as Net from "node:net"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import * as MessageCodec from "../../src/layers/MessageCodec.ts"
 import * as MessageFrame from "../../src/layers/MessageFrame.ts"
-import { refusalOf } from "../../src/layers/peer/Conversation.ts"
+import { describe as describeCause, refusalOf } from "../../src/layers/peer/Conversation.ts"
 import * as PeerFrames from "../../src/layers/PeerFrames.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import * as PeerSocket from "../../src/layers/PeerSocket.ts"
@@ -18,12 +20,16 @@ import * as TransportSocket from "../../src/layers/TransportSocket.ts"
 import { heartbeat, listen, sendUntilReceived } from "../contracts/transport.ts"
 import { cluster, hello, startNode, takeLine, withLog } from "./peerNode.ts"
 
-const connect = (url: string, said: Partial<PeerRpc.Greeting> = {}, pings: { pingIntervalMs?: number } = {}) =>
+/** A caller that loses its patience soon. */
+const quickly = { pingIntervalMs: 10, answerIntervalMs: 10, pingTimeoutMs: 200 }
+
+const connect = (url: string, said: Partial<PeerRpc.Greeting> = {}, pings: Partial<typeof quickly> = {}) =>
   PeerSocket.connect({
     url,
     hello: { ...hello, ...said },
     pingIntervalMs: 200,
     pingTimeoutMs: 500,
+    answerIntervalMs: 500,
     connectTimeoutMs: 1000,
     ...pings
   })
@@ -44,6 +50,44 @@ const speak = (url: string, ...pieces: ReadonlyArray<Uint8Array>) =>
   })
 
 const frame = (kind: number, body = ""): Buffer => Buffer.concat(PeerFrames.encode(kind, Buffer.from(body)))
+
+const listening = (server: Http.Server) =>
+  Effect.acquireRelease(
+    Effect.callback<string>((resume) => {
+      server.listen(0, "127.0.0.1", () => {
+        const address = server.address()
+        resume(Effect.succeed(`http://127.0.0.1:${typeof address === "object" ? address?.port : 0}`))
+      })
+    }),
+    () => Effect.sync(() => void server.close())
+  )
+
+/** A server that lets everybody in, and does with later frames what the test makes it do. */
+const called = (
+  onFrame: (socket: Net.Socket, frame: PeerFrames.Frame) => void,
+  { accepted = [], isDeaf = false }: { readonly accepted?: Array<Net.Socket>; readonly isDeaf?: boolean } = {}
+) => {
+  const server = Http.createServer()
+  server.on("upgrade", (_, stream) => {
+    const socket = stream as Net.Socket
+    accepted.push(socket)
+    const reader = new PeerFrames.Reader(64 << 20)
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${PeerFrames.protocol}\r\n\r\n`)
+    socket.on("error", () => {}).on("data", (data: Buffer) => {
+      const read = reader.read(data)
+      assert(!("problem" in read))
+      for (const one of read) {
+        if (one.kind !== PeerFrames.kinds.hello) {
+          onFrame(socket, one)
+          continue
+        }
+        socket.write(frame(PeerFrames.kinds.welcome, "{}"))
+        if (isDeaf) socket.pause()
+      }
+    })
+  })
+  return listening(server)
+}
 
 describe("a bare connection", () => {
   it.live("carries batches in order, with and without an answer", () =>
@@ -82,16 +126,87 @@ describe("a bare connection", () => {
       assert.deepStrictEqual(yield* Queue.clear(events), [received(3)])
     }))
 
-  it.live("that nobody speaks on is asked whether it stands, and goes on", () =>
+  it.live("that nobody speaks on is asked whether it stands, again and again", () =>
     Effect.gen(function*() {
-      const n2 = yield* Effect.flatMap(cluster(), ({ start }) => start("n2"))
-      const events = yield* listen(n2)
-      const { broken, deliver } = yield* connect(n2.url, {}, { pingIntervalMs: 10 })
-      yield* Effect.timeoutOption(Deferred.await(broken), 700)
+      const asked = yield* Queue.unbounded<number>()
+      const url = yield* called((socket, { kind }) => {
+        if (kind === PeerFrames.kinds.asking) socket.write(frame(PeerFrames.kinds.heard))
+        Queue.offerUnsafe(asked, kind)
+      })
+      const { broken } = yield* connect(url, {}, quickly)
+      for (let times = 0; times < 5; times++) assert.strictEqual(yield* Queue.take(asked), PeerFrames.kinds.asking)
       assert.isFalse(Deferred.isDoneUnsafe(broken))
-      yield* deliver(batch(1))
-      assert.deepStrictEqual(yield* Queue.clear(events), [received(1)])
     }))
+
+  it.live("on which nothing is answered any more is over, and who waits for an answer is told", () =>
+    Effect.gen(function*() {
+      const url = yield* called(() => {})
+      const { broken, deliver } = yield* connect(url, {}, quickly)
+      for (const exit of [yield* Effect.exit(deliver(batch(1))), yield* Effect.exit(Deferred.await(broken))]) {
+        assert.isTrue(Exit.isFailure(exit) && Cause.squash(exit.cause) === "ping timeout")
+      }
+    }))
+
+  it.live("that takes no more bytes is over with its caller's scope, and keeps nothing of what has not left", () =>
+    Effect.gen(function*() {
+      const accepted: Array<Net.Socket> = []
+      const url = yield* called(() => {}, { accepted, isDeaf: true })
+      const scope = yield* Scope.make()
+      const { broken, notify } = yield* Scope.provide(connect(url, {}, quickly), scope)
+      yield* Effect.forkChild(Effect.ignore(notify([new Uint8Array(32 << 20)])))
+      yield* Effect.exit(Deferred.await(broken))
+      yield* Scope.close(scope, Exit.void)
+      const [socket] = accepted
+      if (socket === undefined) return assert.fail("nobody called")
+      yield* Effect.callback<void>((resume) => {
+        const over = () => resume(Effect.void)
+        socket.on("end", over).on("close", over).resume()
+      })
+      assert.isBelow(socket.bytesRead, 32 << 20)
+    }))
+
+  it.live("whose end is nobody's fault says so in words", () =>
+    Effect.gen(function*() {
+      const url = yield* called((socket) => void socket.end())
+      const { broken, notify } = yield* connect(url)
+      yield* notify(batch(1))
+      const exit = yield* Effect.exit(Deferred.await(broken))
+      assert.isTrue(Exit.isFailure(exit) && Cause.squash(exit.cause) === "the connection closed")
+    }))
+
+  it.live("says nothing longer than an introduction before it has introduced itself", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Effect.flatMap(cluster(), ({ start }) => start("n2"))
+      const long = frame(PeerFrames.kinds.hello, JSON.stringify({ ...hello, url: "x".repeat(70_000) }))
+      assert.match((yield* speak(url, long)).toString("latin1"), /^HTTP\/1.1 101 [^{]*$/s)
+    }))
+
+  it.live("is not for web pages", () =>
+    Effect.gen(function*() {
+      const { url } = yield* Effect.flatMap(cluster(), ({ start }) => start("n2"))
+      const status = yield* Effect.callback<number | undefined>((resume) => {
+        const headers = { connection: "Upgrade", upgrade: PeerFrames.protocol, origin: "http://example.com" }
+        const request = Http.get(`${url}/raft`, { headers }, ({ statusCode }) => resume(Effect.succeed(statusCode)))
+        request.on("upgrade", () => resume(Effect.succeed(101)))
+      })
+      assert.strictEqual(status, 403)
+    }))
+
+  it.live("whose receiver has a bug ends, and the bug is in the log", () =>
+    withLog((lines) =>
+      Effect.gen(function*() {
+        const n2 = yield* Effect.flatMap(cluster(), ({ start }) => start("n2"))
+        yield* n2.inbound(() => {
+          throw new Error("a receiver's bug")
+        })
+        const { broken, notify } = yield* connect(n2.url)
+        yield* notify(batch(1))
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(Deferred.await(broken))))
+        const line = yield* Queue.take(lines).pipe(Effect.repeat({ until: ({ level }) => level === "Error" }))
+        assert.include(line.text, "a connection has ended with a defect")
+        assert.include(String(line.annotations["problem"]), "a receiver's bug")
+      })
+    ))
 
   it.live("whose frames make no sense is ended, and harms nobody else", () =>
     Effect.gen(function*() {
@@ -129,11 +244,15 @@ describe("a bare connection", () => {
       })
     ))
 
-  it.live("cannot be had where none is offered, and the reason is told", () =>
+  it.live("cannot be had where no server is named, or one that offers none, and the reason is told", () =>
     Effect.gen(function*() {
-      const exit = yield* Effect.exit(connect("n2:7101"))
-      assert(Exit.isFailure(exit))
-      assert.include(String(Cause.squash(exit.cause)), `"n2:7101" must start with http:// or https://`)
+      const nowhere = yield* Effect.exit(connect("n2:7101"))
+      assert(Exit.isFailure(nowhere))
+      assert.include(String(Cause.squash(nowhere.cause)), `"n2:7101" must start with http:// or https://`)
+      const url = yield* listening(Http.createServer((_, response) => void response.writeHead(426).end()))
+      const refused = yield* Effect.exit(connect(url))
+      assert(Exit.isFailure(refused))
+      assert.include(describeCause(refused.cause), "expected 101 Switching Protocols (426")
     }))
 
   it.live("is no matter of the whole cluster: each server calls in its own way", () =>

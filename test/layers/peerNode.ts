@@ -20,6 +20,7 @@ import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import * as RaftHttp from "../../src/layers/RaftHttp.ts"
 import * as StorageMemory from "../../src/layers/StorageMemory.ts"
 import * as TransportHttp from "../../src/layers/TransportHttp.ts"
+import * as TransportSocket from "../../src/layers/TransportSocket.ts"
 import { Storage, type StorageError } from "../../src/services/Storage.ts"
 import { Transport } from "../../src/services/Transport.ts"
 
@@ -120,6 +121,19 @@ export const strangers = (limits: Shared = {}) =>
       ofVoters(voters, new Map(voters.map((id) => [id, urls.get(id) ?? "http://127.0.0.1:1"])))
     return { urls, start, configuration }
   })
+
+/** Both ways to call others. */
+export const layers: ReadonlyArray<readonly [string, typeof TransportHttp.layer]> = [
+  ["Effect RPC", TransportHttp.layer],
+  ["bare connections", TransportSocket.layer]
+]
+
+/** The same servers, calling in that way. */
+export const over = (layer: typeof TransportHttp.layer) => ({
+  startNode: (options: NodeOptions) => startNode({ layer, ...options }),
+  cluster: (limits: Partial<TransportHttp.Limits> = {}) => cluster({ layer, ...limits }),
+  strangers: (limits: Partial<TransportHttp.Limits> = {}) => strangers({ layer, ...limits })
+})
 
 export interface Line {
   readonly level: string

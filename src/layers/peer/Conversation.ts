@@ -1,12 +1,13 @@
 /**
- * A connection to a peer as `TransportHttp.ts` uses it, whatever it is made of: opened once, used until something ends it, never repaired.
+ * A connection to a peer as `PeerTransport.ts` uses it, whatever it is made of: opened once, used until something ends it, never repaired.
  */
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import type * as Deferred from "effect/Deferred"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as PeerRpc from "../PeerRpc.ts"
+import * as WebSocketRoute from "../WebSocketRoute.ts"
 
 /** A peer's url is none. `message` quotes it. */
 export class AddressError extends Data.TaggedError("AddressError")<{ readonly message: string }> {}
@@ -26,7 +27,15 @@ export interface ConnectOptions {
   readonly hello: PeerRpc.Greeting
   readonly pingIntervalMs: number
   readonly pingTimeoutMs: number
+  /** So often the called says something while messages flow. */
+  readonly answerIntervalMs: number
   readonly connectTimeoutMs: number
+}
+
+/** Where a peer at `base` is called. */
+export const addressOf = (base: string): Effect.Effect<WebSocketRoute.Address, AddressError> => {
+  const found = WebSocketRoute.address(base, PeerRpc.path)
+  return "problem" in found ? Effect.fail(new AddressError({ message: found.problem })) : Effect.succeed(found)
 }
 
 /**

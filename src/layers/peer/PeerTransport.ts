@@ -4,7 +4,7 @@
  * Per peer there is one bounded outbox and one fiber, which runs
  *
  * ```
- * connect → Hello → for ever: all that waits, as one Deliver → something breaks → PeerLost → wait → connect …
+ * connect → Hello → for ever: all that waits, as one batch → something breaks → PeerLost → wait → connect …
  * ```
  *
  * **Whom it calls.** Every other member of the configuration in force, as soon as that names it: so all servers know each
@@ -62,12 +62,12 @@ import { Window, type WindowLimits } from "./Window.ts"
 
 export interface Limits extends WindowLimits {
   /**
-   * A peer that is silent this long after it was asked is lost. It is noticed after at most the timeout and four intervals, or the timeout, one interval
-   * and `answerIntervalMs` where messages flow.
+   * A peer that is silent this long after it was asked is lost. By RPC it is asked at each interval, and its silence noticed after at most the timeout and two
+   * intervals; over a bare connection it is asked after a silence of a little more than `answerIntervalMs` and the interval, whichever is longer.
    */
   readonly pingIntervalMs: number
   readonly pingTimeoutMs: number
-  /** How long a connection may take to stand, `Hello` answered. */
+  /** How long a connection may take to stand; with `Hello` answered, twice as long. */
   readonly connectTimeoutMs: number
   /** The wait before the next attempt doubles from the first to the second, give or take a quarter. */
   readonly retryMsMin: number
@@ -356,6 +356,15 @@ const make = Effect.fnUntraced(function*(options: Options, connect: Conversation
     })
   )
 })
+
+/**
+ * Never succeeds: fails when another server knows another disk under this one's name, and this one's was new when the process began. Whoever runs
+ * a server races this with `RaftNode.halted`, and ends the process: `message` says what to do.
+ */
+export const diskRefused: Effect.Effect<never, PeerRpc.DiskRefused, PeerRpc.PeerInbox> = Effect.flatMap(
+  PeerRpc.PeerInbox,
+  (inbox) => inbox.diskRefused
+)
 
 /** The transport of server `id` over connections that `connect` opens, and the `PeerInbox` for what comes in. */
 export const layer = (
