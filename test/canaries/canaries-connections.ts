@@ -67,16 +67,5 @@ export const canaries: ReadonlyArray<Canary> = [
     caughtBy: "tests",
     tests: ["test/layers/RaftClientReads.test.ts"],
     property: /a read's consistency reaches the node/
-  },
-  {
-    id: "W3b",
-    rule: "callers",
-    bug: "a batch that is not answered in time is waited for",
-    file: "src/services/ClientLane.ts",
-    find: "if (batch.lateAtMs > now || !this.#isOver(batch)) continue",
-    replace: "if (batch.lateAtMs > -1) continue",
-    caughtBy: "tests",
-    tests: ["test/services/clientsession.test.ts"],
-    property: /is applied once and gets its first answer: the server never answered/
   }
 ]

@@ -180,7 +180,7 @@ export const canaries: ReadonlyArray<Canary> = [
     replace:
       "    case \"RequestReadIndexResponse\":\n      return !Configuration.isMember(Configuration.left(state.configuration.latest), from)",
     caughtBy: "simulation",
-    property: /^(?:the votes of a majority win an election|Liveness)/
+    property: /^(?:the votes of a majority win an election|Liveness|a higher term is adopted)/
   },
   {
     id: "M5a",

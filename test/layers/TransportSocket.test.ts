@@ -4,6 +4,8 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Http from "node:http"
@@ -11,7 +13,7 @@ import * as Net from "node:net"
 import type { NodeId } from "../../src/domain/NodeId.ts"
 import * as MessageCodec from "../../src/layers/MessageCodec.ts"
 import * as MessageFrame from "../../src/layers/MessageFrame.ts"
-import { describe as describeCause, refusalOf } from "../../src/layers/peer/Conversation.ts"
+import { type Conversation, describe as describeCause, refusalOf } from "../../src/layers/peer/Conversation.ts"
 import * as PeerFrames from "../../src/layers/PeerFrames.ts"
 import * as PeerRpc from "../../src/layers/PeerRpc.ts"
 import * as PeerSocket from "../../src/layers/PeerSocket.ts"
@@ -34,17 +36,24 @@ const connect = (url: string, said: Partial<PeerRpc.Greeting> = {}, pings: Parti
     ...pings
   })
 
+/** How a connection has ended. It does so soon, or not at all. */
+const endOf = ({ broken }: Conversation) =>
+  Effect.exit(
+    Effect.timeoutOrElse(Deferred.await(broken), { duration: 5000, orElse: () => Effect.fail("it has not ended") })
+  )
+
 const batch = (round: number): ReadonlyArray<Uint8Array> => MessageFrame.pieces([MessageCodec.toWire(heartbeat(round))])
 
 const received = (round: number) => ({ _tag: "Received" as const, from: "n3" as NodeId, message: heartbeat(round) })
 
-/** Asks for the other protocol, and then writes `pieces`. Resolves with all that comes back once the server has ended the connection. */
+/** Asks for the other protocol, and then writes `pieces`. Resolves with all that comes back until the server ends the connection, or says no more. */
 const speak = (url: string, ...pieces: ReadonlyArray<Uint8Array>) =>
   Effect.callback<Buffer>((resume) => {
     const answer: Array<Buffer> = []
     const socket = Net.connect(Number(new URL(url).port), "127.0.0.1")
     socket.on("data", (data) => void answer.push(data)).on("error", () => {})
     socket.on("close", () => resume(Effect.succeed(Buffer.concat(answer))))
+    socket.setTimeout(3000, () => socket.destroy())
     socket.write(`GET /raft HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${PeerFrames.protocol}\r\n\r\n`)
     for (const piece of pieces) socket.write(piece)
   })
@@ -118,7 +127,7 @@ describe("a bare connection", () => {
       const older = yield* connect(n2.url)
       const newer = yield* connect(n2.url)
       yield* older.notify(batch(1))
-      const broken = yield* Effect.exit(Deferred.await(older.broken))
+      const broken = yield* endOf(older)
       assert(Exit.isFailure(broken))
       assert.strictEqual(refusalOf(broken.cause)?.reason, "UnknownToken")
       assert.isTrue(Exit.isFailure(yield* Effect.exit(older.deliver(batch(2)))))
@@ -134,17 +143,20 @@ describe("a bare connection", () => {
         Queue.offerUnsafe(asked, kind)
       })
       const { broken } = yield* connect(url, {}, quickly)
-      for (let times = 0; times < 5; times++) assert.strictEqual(yield* Queue.take(asked), PeerFrames.kinds.asking)
+      const soon = Effect.timeoutOption(Queue.takeN(asked, 5), 5000)
+      assert.deepStrictEqual(yield* soon, Option.some(Array.from({ length: 5 }, () => PeerFrames.kinds.asking)))
       assert.isFalse(Deferred.isDoneUnsafe(broken))
     }))
 
   it.live("on which nothing is answered any more is over, and who waits for an answer is told", () =>
     Effect.gen(function*() {
       const url = yield* called(() => {})
-      const { broken, deliver } = yield* connect(url, {}, quickly)
-      for (const exit of [yield* Effect.exit(deliver(batch(1))), yield* Effect.exit(Deferred.await(broken))]) {
-        assert.isTrue(Exit.isFailure(exit) && Cause.squash(exit.cause) === "ping timeout")
-      }
+      const conversation = yield* connect(url, {}, quickly)
+      const delivered = yield* Effect.forkChild(Effect.exit(conversation.deliver(batch(1))))
+      const exit = yield* endOf(conversation)
+      assert.strictEqual(Exit.isFailure(exit) && Cause.squash(exit.cause), "ping timeout")
+      const told = yield* Fiber.join(delivered)
+      assert.strictEqual(Exit.isFailure(told) && Cause.squash(told.cause), "ping timeout")
     }))
 
   it.live("that takes no more bytes is over with its caller's scope, and keeps nothing of what has not left", () =>
@@ -152,9 +164,9 @@ describe("a bare connection", () => {
       const accepted: Array<Net.Socket> = []
       const url = yield* called(() => {}, { accepted, isDeaf: true })
       const scope = yield* Scope.make()
-      const { broken, notify } = yield* Scope.provide(connect(url, {}, quickly), scope)
-      yield* Effect.forkChild(Effect.ignore(notify([new Uint8Array(32 << 20)])))
-      yield* Effect.exit(Deferred.await(broken))
+      const conversation = yield* Scope.provide(connect(url, {}, quickly), scope)
+      yield* Effect.forkChild(Effect.ignore(conversation.notify([new Uint8Array(32 << 20)])))
+      yield* endOf(conversation)
       yield* Scope.close(scope, Exit.void)
       const [socket] = accepted
       if (socket === undefined) return assert.fail("nobody called")
@@ -168,10 +180,10 @@ describe("a bare connection", () => {
   it.live("whose end is nobody's fault says so in words", () =>
     Effect.gen(function*() {
       const url = yield* called((socket) => void socket.end())
-      const { broken, notify } = yield* connect(url)
-      yield* notify(batch(1))
-      const exit = yield* Effect.exit(Deferred.await(broken))
-      assert.isTrue(Exit.isFailure(exit) && Cause.squash(exit.cause) === "the connection closed")
+      const conversation = yield* connect(url)
+      yield* conversation.notify(batch(1))
+      const exit = yield* endOf(conversation)
+      assert.strictEqual(Exit.isFailure(exit) && Cause.squash(exit.cause), "the connection closed")
     }))
 
   it.live("says nothing longer than an introduction before it has introduced itself", () =>
@@ -199,9 +211,9 @@ describe("a bare connection", () => {
         yield* n2.inbound(() => {
           throw new Error("a receiver's bug")
         })
-        const { broken, notify } = yield* connect(n2.url)
-        yield* notify(batch(1))
-        assert.isTrue(Exit.isFailure(yield* Effect.exit(Deferred.await(broken))))
+        const conversation = yield* connect(n2.url)
+        yield* conversation.notify(batch(1))
+        yield* endOf(conversation)
         const line = yield* Queue.take(lines).pipe(Effect.repeat({ until: ({ level }) => level === "Error" }))
         assert.include(line.text, "a connection has ended with a defect")
         assert.include(String(line.annotations["problem"]), "a receiver's bug")
