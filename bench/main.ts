@@ -57,7 +57,7 @@ const { positionals, values: flags } = parseArgs({
     row: { type: "string", multiple: true, default: [] },
     /** Of `--vs`: a file for a picture of it. */
     svg: { type: "string" },
-    /** How servers call each other: `frames` or `rpc`, which is what they do unless told otherwise. */
+    /** How servers call each other: `frames` or `rpc`. The product's own default is `rpc`. */
     "peer-protocol": { type: "string", default: "frames" },
     /** Node's `--max-semi-space-size`, in MiB; 0 leaves it to Node. */
     "semi-space": { type: "string", default: "8" }
@@ -65,7 +65,15 @@ const { positionals, values: flags } = parseArgs({
 })
 
 const semiSpace = flags["semi-space"] === "0" ? [] : [`--max-semi-space-size=${flags["semi-space"]}`]
+const refuse = (problem: string): never => {
+  process.stderr.write(`${problem}\n`)
+  process.exit(2)
+}
+
 const peerProtocol = flags["peer-protocol"]
+if (!["rpc", "frames"].includes(peerProtocol)) refuse(`--peer-protocol ${peerProtocol}: expected rpc or frames`)
+const unknownRow = flags.row.find((row) => !Versus.rowNames.includes(row))
+if (unknownRow !== undefined) refuse(`there is no row ${unknownRow}; there are: ${Versus.rowNames.join(", ")}`)
 // Servers are started with this environment.
 process.env["TITAN_PEER_PROTOCOL"] = peerProtocol
 const options = {

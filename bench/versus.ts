@@ -47,6 +47,8 @@ const rows: ReadonlyArray<Row> = (["coalesced", "unary"] as const).flatMap((shap
   )
 )
 
+export const rowNames: ReadonlyArray<string> = rows.map(({ name }) => name)
+
 /** `serverCpuMicros`: of the three servers together, for one operation. */
 interface Reading extends Percentiles {
   readonly perSecond: number

@@ -108,7 +108,12 @@ const watch = (children: ReadonlyArray<Children.Child>) =>
     ({ args, gone, id }) =>
       Effect.flatMap(
         gone,
-        (how) => Console.error(`${id} ${how}; the others go on. To start it again:\n  ${restart(args)}`)
+        (how) =>
+          Console.error(
+            `${id} ${how}; the others go on. To start it again, by itself:\n  ${
+              restart(args)
+            }\n(Ctrl-C here does not stop it then.)`
+          )
       ),
     { concurrency: "unbounded", discard: true }
   ).pipe(
@@ -137,7 +142,7 @@ export const command = Command.make("dev", {
     )
   ),
   peerProtocol: Sources.word("peer-protocol", peerProtocols).pipe(
-    Flag.withDescription("How servers call each other, rpc or frames, as of serve; default rpc")
+    Flag.withDescription("How servers call each other, rpc or frames, as of serve; default rpc (TITAN_PEER_PROTOCOL)")
   ),
   tuning: Tuning.flags
 }, ({ directory, nodes, peerProtocol, port, semiSpace, tuning }) =>

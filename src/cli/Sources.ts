@@ -143,7 +143,14 @@ export const word = <const W extends readonly [string, ...ReadonlyArray<string>]
   name: string,
   words: W
 ): Flag.Flag<W[number]> =>
-  Flag.Literals(name, words).pipe(
-    Flag.withFallbackConfig(Config.Literals(words, name)),
-    Flag.withDefault(words[0])
+  text(name).pipe(
+    Flag.withMetavar(words.join("|")),
+    Flag.withDefault(words[0]),
+    Flag.mapEffect((value) => {
+      const found = words.find((one) => one === value)
+      const expected = `one of ${words.join(", ")}`
+      return found === undefined
+        ? Effect.fail(new CliError.InvalidValue({ option: name, value, expected, kind: "flag" }))
+        : Effect.succeed(found)
+    })
   )

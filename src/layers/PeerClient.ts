@@ -46,6 +46,7 @@ export const connect = Effect.fnUntraced(function*(options: ConnectOptions) {
   const { token, ...welcome } = yield* client.Hello(options.hello)
   const encode = Schema.encodeEffect(protocol.codecFor(PeerRpc.Deliver.payloadSchema))
   return {
+    protocol: "rpc",
     welcome,
     broken,
     deliver: (messages) => client.Deliver({ token, messages: joined(messages) }),

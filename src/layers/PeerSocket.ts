@@ -211,6 +211,7 @@ export const connect = Effect.fnUntraced(function*(options: ConnectOptions) {
     Effect.forkScoped
   )
   return {
+    protocol: "frames",
     welcome,
     broken,
     deliver: ask,
@@ -243,9 +244,11 @@ export const serve = (callers: Callers) =>
         Effect.timeoutOption(refusalMsMax),
         Effect.andThen(Effect.fail(refusal))
       )
-    const hello = yield* Effect.timeout(first, helloTimeoutMs)
-    if (hello?.kind !== kinds.hello) return yield* unexpected(hello?.kind)
-    const greeting = yield* hellos.decode(hello.body)
+    const introduced = Effect.gen(function*() {
+      const hello = yield* Effect.timeout(first, helloTimeoutMs)
+      return hello?.kind === kinds.hello ? yield* hellos.decode(hello.body) : yield* unexpected(hello?.kind)
+    })
+    const greeting = yield* Effect.tapCause(introduced, (cause) => callers.strange(String(Cause.squash(ending(cause)))))
     const { token, ...welcome } = yield* Effect.catch(callers.greet(greeting), refuse)
     reader.bodyBytesMax = WebSocketRoute.frameBytesMax
     yield* send(kinds.welcome, welcomes.encode(welcome))

@@ -115,7 +115,8 @@ export const protocol = (options: {
   Layer.effect(RpcServer.Protocol)(Effect.gen(function*() {
     const { httpEffect, protocol } = yield* RpcServer.makeProtocolWithHttpEffectWebsocket
     const router = yield* HttpRouter.HttpRouter
-    const upgradeRequired = HttpServerResponse.text(`${options.purpose}, over a WebSocket\n`, {
+    const orBare = options.bare === undefined ? "" : ` or by ${options.bare.protocol}`
+    const upgradeRequired = HttpServerResponse.text(`${options.purpose}, over a WebSocket${orBare}\n`, {
       status: 426,
       headers: { upgrade: "websocket", connection: "Upgrade" }
     })

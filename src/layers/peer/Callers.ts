@@ -60,6 +60,8 @@ interface Caller {
 export interface Callers {
   /** Opens a conversation: its token, and what the caller is told. A later one of the same server ends it. */
   readonly greet: (hello: PeerRpc.Greeting) => Effect.Effect<typeof PeerRpc.Hello.successSchema.Type, PeerRpc.Refused>
+  /** Somebody has called who is no server, or none that can be understood. */
+  readonly strange: (problem: string) => Effect.Effect<void>
   /** Delivers a frame of messages in a conversation; `undefined`: done. */
   readonly hear: (token: string, messages: Uint8Array) => Effect.Effect<void, PeerRpc.Refused> | undefined
 }
@@ -118,6 +120,8 @@ export const make = (inbox: PeerRpc.PeerInbox["Service"]): Callers => {
         welcome(hello),
         ({ message }) => warn(hello.from.slice(0, 64), "refused a server that called", message)
       ),
+    strange: (problem) =>
+      warn("unknown", "ended a connection that did not begin as a server's does", problem.slice(0, 200)),
     hear: (token, messages) => {
       const caller = callers.get(token)
       if (caller === undefined) return Effect.fail(unknownToken)

@@ -18,6 +18,8 @@ export interface Conversation {
   /** The same without an answer, which spares both sides a message: ends as soon as it is on its way. */
   readonly notify: (messages: ReadonlyArray<Uint8Array>) => Effect.Effect<void, unknown>
   readonly welcome: PeerRpc.Welcome
+  /** What it is made of, for the log. */
+  readonly protocol: "rpc" | "frames"
   /** Fails with whatever ends the connection. */
   readonly broken: Deferred.Deferred<never, unknown>
 }

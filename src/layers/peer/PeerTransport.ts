@@ -196,7 +196,11 @@ const talk = Effect.fnUntraced(function*(node: Node, outbox: Outbox.Outbox, url:
   node.refusedBy.delete(outbox.peer)
   outbox.isOpen = true
   yield* tellLoss(node, outbox)
-  yield* Effect.annotateLogs(Effect.logInfo("connected to a peer"), { ...annotations(node, outbox), url })
+  yield* Effect.annotateLogs(Effect.logInfo("connected to a peer"), {
+    ...annotations(node, outbox),
+    url,
+    protocol: conversation.protocol
+  })
   if (conversation.welcome.isMember === false) yield* logNews(node, outbox, Effect.logInfo, notMember, url)
   return yield* converse(node, outbox, conversation)
 }, Effect.scoped)
