@@ -193,6 +193,18 @@ describe("a bare connection", () => {
       assert.match((yield* speak(url, long)).toString("latin1"), /^HTTP\/1.1 101 [^{]*$/s)
     }))
 
+  it.live("that does not begin as a server's does is in the log, once", () =>
+    withLog((lines) =>
+      Effect.gen(function*() {
+        const { url } = yield* Effect.flatMap(cluster(), ({ start }) => start("n2"))
+        for (let times = 0; times < 2; times++) yield* speak(url, Buffer.alloc(100, 0xff))
+        const text = "ended a connection that did not begin as a server's does"
+        const said = (yield* Queue.clear(lines)).filter((line) => line.text === text)
+        assert.deepStrictEqual(said.map(({ level }) => level), ["Warn"])
+        assert.include(String(said[0]?.annotations["problem"]), "is too long")
+      })
+    ))
+
   it.live("is not for web pages", () =>
     Effect.gen(function*() {
       const { url } = yield* Effect.flatMap(cluster(), ({ start }) => start("n2"))
