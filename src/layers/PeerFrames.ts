@@ -12,7 +12,6 @@
  *   5 heard     empty: the oldest frame of kind 4 that was not answered yet was heard, with all before it
  * ```
  */
-import * as Data from "effect/Data"
 import { Buffer } from "node:buffer"
 import { bufferOf } from "./Bytes.ts"
 
@@ -25,9 +24,6 @@ export interface Frame {
   readonly kind: number
   readonly body: Uint8Array
 }
-
-/** The bytes are no frames. */
-export class FrameError extends Data.TaggedError("FrameError")<{ readonly message: string }> {}
 
 const headBytes = 5
 

@@ -35,6 +35,9 @@ const hellos = bodies(PeerRpc.Hello.payloadSchema)
 const welcomes = bodies(PeerRpc.Welcome)
 const refusals = bodies(PeerRpc.Refused)
 
+/** The other side does not keep to the protocol. */
+class Unexpected extends Data.TaggedError("Unexpected")<{ readonly message: string }> {}
+
 /**
  * The connection as frames. Lasts as long as the scope, and not longer: what has not left by then is of no more use, and a peer that does not take it would
  * keep it here for as long as it likes.
@@ -45,10 +48,10 @@ const framed = Effect.fnUntraced(function*(socket: Socket.Socket, bodyBytesMax: 
   yield* Effect.addFinalizer(() => Effect.ignore(writer.write(new Socket.CloseEvent(1000))))
   const reader = new PeerFrames.Reader(bodyBytesMax)
   const waiting: Array<PeerFrames.Frame> = []
-  const more = Effect.flatMap(pull, (chunks): Effect.Effect<void, PeerFrames.FrameError> => {
+  const more = Effect.flatMap(pull, (chunks): Effect.Effect<void, Unexpected> => {
     for (const chunk of chunks) {
       const read = reader.read(chunk)
-      if ("problem" in read) return Effect.fail(new PeerFrames.FrameError({ message: read.problem }))
+      if ("problem" in read) return Effect.fail(new Unexpected({ message: read.problem }))
       waiting.push(...read)
     }
     return Effect.void
@@ -83,8 +86,6 @@ const framed = Effect.fnUntraced(function*(socket: Socket.Socket, bodyBytesMax: 
     ended: Effect.ignore(Effect.forever(pull))
   }
 })
-
-class Unexpected extends Data.TaggedError("Unexpected")<{ readonly message: string }> {}
 
 const unexpected = (kind: number | undefined) => new Unexpected({ message: `a frame of kind ${kind} is out of place` })
 

@@ -30,7 +30,7 @@ export const seedsMax = 500
 
 interface Substitution {
   readonly id: string
-  /** Of the table in docs/GLOSSARY.md; D1 to D5 and the loops' own promises are those of `canaries-driver.ts`. */
+  /** Of the table in docs/GLOSSARY.md; D1 to D5 and the loops' own promises are those of `canaries-driver.ts` and `canaries-connections.ts`. */
   readonly rule: string
   /** What is broken, as a claim. */
   readonly bug: string

@@ -174,6 +174,25 @@ describe("where settings come from", () => {
       assert.include(unclear.stderr, "\"perhaps\". Expected: true or false")
     }))
 
+  it.live("a setting that is one of a few words is one of them there, and anything else is a usage error that quotes it", () =>
+    Effect.gen(function*() {
+      const path = yield* Titan.directory
+      const file = join(path, "titan.toml")
+      writeFileSync(file, "peer-protocol = \"tcp\"\n")
+      const serve = ["serve", "--id", "n1", "--peer", peer]
+      const expected = "--peer-protocol: \"tcp\". Expected: one of rpc, frames"
+      for (
+        const { code, stderr } of [
+          yield* Titan.run([...serve, "--config", file]),
+          yield* Titan.run(serve, { env: { TITAN_PEER_PROTOCOL: "tcp" } }),
+          yield* Titan.run([...serve, "--peer-protocol", "tcp"])
+        ]
+      ) {
+        assert.strictEqual(code, 2)
+        assert.include(stderr, expected)
+      }
+    }))
+
   it.live("a setting that does not exist is a usage error that names it", () =>
     Effect.gen(function*() {
       const path = yield* Titan.directory

@@ -61,14 +61,14 @@ const synchronously = O_RDWR | (isSynchronous ? O_DSYNC : 0)
 
 /** Opens `path` to write to it durably; a new file, or one that is there. */
 export const openSynchronous = (path: string, which: "new" | "existing"): Effect.Effect<SynchronousFd, StorageError> =>
-  call<number>(
-    "open",
-    path,
-    (done) => Fs.open(path, which === "new" ? synchronously | O_CREAT | O_EXCL : synchronously, 0o640, done)
-  ) as Effect.Effect<
-    SynchronousFd,
-    StorageError
-  >
+  Effect.map(
+    call<number>(
+      "open",
+      path,
+      (done) => Fs.open(path, which === "new" ? synchronously | O_CREAT | O_EXCL : synchronously, 0o640, done)
+    ),
+    (fd) => fd as SynchronousFd
+  )
 
 /** Closes a descriptor. A failure is of no interest: everything that matters was synced before. */
 export const close = (fd: number): Effect.Effect<void> =>
